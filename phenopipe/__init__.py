@@ -1,0 +1,1 @@
+"""phenopipe: from microscope plate images to maps of biology."""

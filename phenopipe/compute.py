@@ -1,0 +1,109 @@
+"""The one place that makes a Dask client. Stages take a client and do not know where it runs."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import dask
+from distributed import Client, LocalCluster, as_completed
+
+from phenopipe.errors import InputError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+KINDS = ("threads", "local", "cuda", "slurm")
+
+Progress = Callable[[int, int], None]
+
+# Workers must not fight over cores: one thread of BLAS, OpenMP and ONNX Runtime each.
+_PINNED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+@contextmanager
+def client(kind: str = "local", *, workers: int | None = None) -> Iterator[Client]:
+    """Start the cluster of a kind, or join the one at an address; close it at the end.
+
+    Parameters
+    ----------
+    kind
+        ``threads`` (this process), ``local`` (a process a core), ``cuda`` (a worker a GPU),
+        ``slurm`` (Dask-Jobqueue, set up by its own configuration file), or a scheduler's
+        address such as ``tcp://10.0.0.1:8786``.
+    workers
+        Their number; by default the number of cores.
+
+    Raises
+    ------
+    InputError
+        If the kind is unknown, or what it needs is not installed.
+    """
+    if "://" in kind:
+        with Client(kind) as joined:
+            yield joined
+        return
+    quiet = {"distributed.admin.log-format": "%(message)s", "logging.distributed": "error"}
+    with (
+        dask.config.set(quiet),
+        _cluster(kind, workers or usable_cores()) as cluster,
+        Client(cluster) as started,
+    ):
+        yield started
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cluster(kind: str, workers: int) -> Any:
+    if kind == "threads":
+        return LocalCluster(
+            n_workers=1, threads_per_worker=workers, processes=False, dashboard_address=None
+        )
+    if kind == "local":
+        return LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None, env=_PINNED
+        )
+    if kind == "cuda":
+        return _import("dask_cuda", extra="gpu").LocalCUDACluster()
+    if kind == "slurm":
+        return _import("dask_jobqueue", extra="slurm").SLURMCluster(n_workers=workers)
+    raise InputError(
+        f"expected compute to be one of {', '.join(KINDS)} or a scheduler's address "
+        f"such as tcp://host:8786, found {kind!r}"
+    )
+
+
+def _import(module: str, *, extra: str) -> Any:
+    try:
+        return __import__(module)
+    except ImportError as error:
+        raise InputError(
+            f"expected {module} to be installed, found {error}: pip install 'phenopipe[{extra}]'"
+        ) from error
+
+
+def map_ordered(
+    client: Client,
+    function: Callable[..., R],
+    items: Iterable[T],
+    *,
+    on_progress: Progress | None = None,
+    **constants: Any,
+) -> list[R]:
+    """Run the function on each item in the cluster; results in the items' order.
+
+    The order in which workers finish never shows, so what is written from the results is
+    the same bytes each time. A task whose worker died is run
+    again, as often as ``distributed.scheduler.allowed-failures`` says (three times).
+    """
+    items = list(items)
+    futures = client.map(function, items, pure=False, **constants)
+    for done, future in enumerate(as_completed(futures), start=1):
+        future.result()
+        if on_progress:
+            on_progress(done, len(items))
+    results: list[R] = client.gather(futures)
+    return results

@@ -1,0 +1,1 @@
+"""Prefect tasks: one library call each, with retries, names and a small result."""
