@@ -24,7 +24,6 @@ class IngestConfig(Section):
     """How a vendor's folder becomes a plate image."""
 
     layout: str = Field("auto", description="The vendor's layout, or auto.")
-    pattern: str | None = Field(None, description="A filename pattern with named groups.")
     missing: Literal["fail", "skip"] = Field(
         "fail", description="A site without all its channels: fail the site, or fill with zeros."
     )

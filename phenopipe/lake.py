@@ -27,6 +27,17 @@ from phenopipe.plates import PlateKey, check_name
 
 SCHEMA_VERSION = 1
 
+# Where the things of each kind lie under ``<root>/<kind>``.
+PATTERNS = {
+    "images": "*/*.zarr",
+    "qc": "*/*.parquet",
+    "ledger": "*/*.parquet",
+    "platemaps": "*/*.parquet",
+    "embeddings": "*/*/*.parquet",
+    "models": "*/*",
+    "maps": "*/*",
+}
+
 
 @dataclass(frozen=True, order=True, slots=True)
 class Thing:
@@ -222,16 +233,19 @@ class Lake:
         manifest = self.manifest(thing)
         return manifest is not None and manifest.key == recipe.key
 
-    def list(self, kind: str) -> list[Thing]:
-        """List what is published under one folder of the root, sorted."""
-        ends = (".zarr.json", ".parquet.json", ".html.json")
-        found = (str(path.relative_to(self.root)) for path in self._walk_manifests(kind))
-        return sorted(Thing(path.removesuffix(".json")) for path in found if path.endswith(ends))
+    def published(self, kind: str) -> list[Thing]:
+        """List what is published of a kind (see ``PATTERNS``), sorted."""
+        return self._find(kind, ending=".json")
 
-    def _walk_manifests(self, kind: str) -> Iterator[Path]:
-        for folder, names, files in os.walk(self.root / kind):
-            names[:] = [name for name in names if not name.endswith(".zarr")]
-            yield from (Path(folder, file) for file in files if file.endswith(".json"))
+    def unpublished(self, kind: str) -> list[Thing]:
+        """List data of a kind that no manifest vouches for: half-written, or at work, sorted."""
+        published = set(self.published(kind))
+        return [thing for thing in self._find(kind, ending="") if thing not in published]
+
+    def _find(self, kind: str, *, ending: str) -> list[Thing]:
+        found = (self.root / kind).glob(PATTERNS[kind] + ending)
+        names = (path.relative_to(self.root).as_posix().removesuffix(ending) for path in found)
+        return sorted(Thing(name) for name in names if not name.endswith((".json", ".part")))
 
     @contextmanager
     def writing(self, *things: Thing) -> Iterator[None]:
@@ -247,25 +261,28 @@ class Lake:
         """
         with ExitStack() as stack:
             for thing in sorted(things):
-                stack.enter_context(self._locked(thing))
+                if not stack.enter_context(self.try_lock(thing)):
+                    raise InputError(
+                        f"expected to be the only run that writes {thing}, found another at it: "
+                        "wait for that run to end, then start again"
+                    )
             for thing in things:
                 self.clear(thing)
                 self.path(thing).parent.mkdir(parents=True, exist_ok=True)
             yield
 
     @contextmanager
-    def _locked(self, thing: Thing) -> Iterator[None]:
+    def try_lock(self, thing: Thing) -> Iterator[bool]:
+        """Lock the thing against other writers; yields False where another holds it."""
         lock = FileLock(self.root / ".locks" / f"{thing.path}.lock", timeout=0)
         Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire()
         except Timeout:
-            raise InputError(
-                f"expected to be the only run that writes {thing}, found another at it: "
-                "wait for that run to end, then start again"
-            ) from None
+            yield False
+            return
         try:
-            yield
+            yield True
         finally:
             lock.release()
 

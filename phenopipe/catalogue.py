@@ -1,0 +1,143 @@
+"""The lake as a whole: what is published, stale or half-written; re-read digests; sweep."""
+
+import shutil
+from dataclasses import asdict, dataclass
+
+from phenopipe.lake import PATTERNS, Lake, Thing
+from phenopipe.plates import PlateKey
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Entry:
+    """One thing of the lake and its state: ``published``, ``stale`` or ``half-written``."""
+
+    thing: str
+    state: str
+    why: str = ""
+
+    def as_row(self) -> dict[str, str]:
+        """Give the entry as a row of a table."""
+        return asdict(self)
+
+
+def describe_lake(lake: Lake) -> list[Entry]:
+    """List every thing under the root with its state, sorted by path.
+
+    A published thing is *stale* where one of its inputs has been published anew, or is gone.
+    A thing is *half-written* where data lie without a manifest: a run was stopped there, or is
+    still at work.
+    """
+    entries = [Entry(thing.path, *_judge(lake, thing)) for thing in _published(lake)]
+    half_written = (Entry(thing.path, "half-written") for thing in _unpublished(lake))
+    return sorted([*entries, *half_written])
+
+
+def list_plates(lake: Lake) -> list[PlateKey]:
+    """List the plates whose image is published, sorted."""
+    return sorted(PlateKey(*_plate_of(thing.path).split("/")) for thing in lake.published("images"))
+
+
+def tabulate_plates(lake: Lake) -> list[dict[str, str]]:
+    """Tell plates by stages: ``published``, ``stale`` or ``missing`` for each plate of the lake.
+
+    Returns
+    -------
+    list of dict
+        ``experiment``, ``plate``, ``ingest`` and one key ``embed:<model>`` a model, by plate.
+    """
+    states = {entry.thing: entry.state for entry in describe_lake(lake)}
+    models = sorted({path.split("/")[1] for path in states if path.startswith("embeddings/")})
+    plates = sorted(
+        {_plate_of(path) for path in states if path.startswith(("images/", "embeddings/"))}
+    )
+    return [
+        {
+            "experiment": plate.split("/")[0],
+            "plate": plate.split("/")[1],
+            "ingest": states.get(f"images/{plate}.zarr", "missing"),
+            **{
+                f"embed:{model}": states.get(f"embeddings/{model}/{plate}.parquet", "missing")
+                for model in models
+            },
+        }
+        for plate in plates
+    ]
+
+
+def verify_lake(lake: Lake) -> list[Entry]:
+    """Re-read every published file and list what differs from its manifest's digest.
+
+    Returns
+    -------
+    list of Entry
+        Empty where all is as it was published; else the thing, ``damaged`` and which files.
+    """
+    found = ((thing, _differences(lake, thing)) for thing in _published(lake))
+    return [Entry(thing.path, "damaged", "; ".join(why)) for thing, why in found if why]
+
+
+def sweep_lake(lake: Lake, *, dry_run: bool = False) -> list[str]:
+    """Remove what no manifest vouches for: half-written data and drafts of manifests.
+
+    What a running stage is writing is left alone: its lock is held.
+
+    Returns
+    -------
+    list of str
+        Paths under the root that were removed, or would be, sorted.
+    """
+    drafts = (path.relative_to(lake.root).as_posix() for path in lake.root.rglob("*.part"))
+    candidates = sorted({*(thing.path for thing in _unpublished(lake)), *drafts})
+    return [path for path in candidates if _remove(lake, path, dry_run=dry_run)]
+
+
+def _remove(lake: Lake, path: str, *, dry_run: bool) -> bool:
+    with lake.try_lock(Thing(path)) as free:
+        if free and not dry_run:
+            target = lake.root / path
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        return free
+
+
+def _published(lake: Lake) -> list[Thing]:
+    return [thing for kind in PATTERNS for thing in lake.published(kind)]
+
+
+def _unpublished(lake: Lake) -> list[Thing]:
+    return [thing for kind in PATTERNS for thing in lake.unpublished(kind)]
+
+
+def _judge(lake: Lake, thing: Thing) -> tuple[str, str]:
+    manifest = lake.require(thing, remedy="run the stage again")
+    if not lake.path(thing).exists():
+        return "damaged", "its data are gone"
+    changed = [path for path, key in manifest.inputs.items() if _has_changed(lake, path, key)]
+    return ("stale", f"changed since: {', '.join(changed)}") if changed else ("published", "")
+
+
+def _has_changed(lake: Lake, path: str, key: str) -> bool:
+    if path.startswith("source:"):
+        return False
+    manifest = lake.manifest(Thing(path))
+    return manifest is None or manifest.key != key
+
+
+def _differences(lake: Lake, thing: Thing) -> list[str]:
+    manifest = lake.require(thing, remedy="run the stage again")
+    found = lake.digest_files(thing)
+    names = sorted(manifest.files.keys() | found.keys())
+    return [
+        f"{name}: {_difference(manifest.files.get(name), found.get(name))}"
+        for name in names
+        if manifest.files.get(name) != found.get(name)
+    ]
+
+
+def _difference(published: str | None, found: str | None) -> str:
+    if found is None:
+        return "is gone"
+    return "was not published" if published is None else "has other bytes"
+
+
+def _plate_of(path: str) -> str:
+    return "/".join(path.removesuffix(".zarr").removesuffix(".parquet").split("/")[-2:])

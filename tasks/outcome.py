@@ -1,0 +1,59 @@
+"""What all stage tasks share: when to try again, and the state that a stage ends in."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from distributed import KilledWorker
+from distributed.comm import CommClosedError
+from prefect import Task
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+from prefect.tasks import exponential_backoff
+
+from phenopipe.compute import Progress
+from phenopipe.errors import InputError
+from phenopipe.lake import Lake, MapRef, PlateRef
+from tasks.progress import show_outcome, show_progress
+
+Ref = TypeVar("Ref", PlateRef, MapRef)
+
+# What can pass by itself: a disk or network that failed, a worker that was lost.
+_PASSING = (OSError, KilledWorker, CommClosedError)
+
+
+async def _can_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    result = await state.result(raise_on_failure=False)  # type: ignore[misc]
+    return isinstance(result, _PASSING)
+
+
+# Options of every stage task (facts on retries: Prefect's docs, "retry_condition_fn").
+RETRIES: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": exponential_backoff(backoff_factor=2),
+    "retry_jitter_factor": 0.2,
+    "retry_condition_fn": _can_pass,
+}
+
+
+def open_lake(root: str) -> Lake:
+    """Open the lake for this flow run: its id goes into the manifests."""
+    return Lake(root, run_id=flow_run.get_id())
+
+
+def run_stage(name: str, stage: Callable[[Progress], Ref]) -> State[Ref]:
+    """Run one stage and say how it ended: ``Completed``, ``Cached`` or ``Failed`` with its reason.
+
+    Bad input is not an accident: it fails at once, in the words of the library, without a
+    traceback. Everything else is raised, for Prefect to try again or to report.
+    """
+    try:
+        ref = stage(show_progress(name))
+    except InputError as error:
+        show_outcome(name, "failed")
+        return Failed(message=str(error), data=error)
+    counts = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in ref.counts.items())
+    show_outcome(name, "done" if ref.computed else "cached")
+    if ref.computed:
+        return Completed(message=f"{ref.thing}: {counts}", data=ref)
+    return Completed(name="Cached", message=f"{ref.thing} is published already", data=ref)

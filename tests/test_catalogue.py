@@ -1,0 +1,90 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from phenopipe.catalogue import describe_lake, list_plates, sweep_lake, tabulate_plates, verify_lake
+from phenopipe.lake import Lake, Recipe, Thing, embeddings, plate_image
+from phenopipe.plates import PlateKey
+
+KEYS = [PlateKey("Batch1", "P1"), PlateKey("Batch1", "P2")]
+
+
+def publish(lake, thing, inputs, *, version=1):
+    with lake.writing(thing):
+        folder = lake.path(thing)
+        folder.mkdir()
+        (folder / "data").write_text(thing.path)
+        recipe = Recipe("stage", version, inputs, {})
+        return lake.publish(thing, recipe, counts={}, started=datetime.now(UTC))
+
+
+@pytest.fixture
+def lake(tmp_path):
+    """Two ingested plates; the first one embedded."""
+    lake = Lake(tmp_path)
+    manifests = [publish(lake, plate_image(key), {}) for key in KEYS]
+    publish(lake, embeddings("classical", KEYS[0]), {manifests[0].thing: manifests[0].key})
+    return lake
+
+
+def states(lake):
+    return {entry.thing: entry.state for entry in describe_lake(lake)}
+
+
+def test_plates_by_stages(lake):
+    assert list_plates(lake) == KEYS
+    assert tabulate_plates(lake) == [
+        {
+            "experiment": "Batch1",
+            "plate": "P1",
+            "ingest": "published",
+            "embed:classical": "published",
+        },
+        {
+            "experiment": "Batch1",
+            "plate": "P2",
+            "ingest": "published",
+            "embed:classical": "missing",
+        },
+    ]
+
+
+def test_a_thing_goes_stale_when_its_input_is_published_anew(lake):
+    publish(lake, plate_image(KEYS[0]), {}, version=2)
+    assert states(lake)["embeddings/classical/Batch1/P1.parquet"] == "stale"
+
+
+def test_half_written_data_are_told_and_swept(lake):
+    torn = embeddings("classical", KEYS[1])
+    with lake.writing(torn):
+        lake.path(torn).write_text("half")
+    assert states(lake)[torn.path] == "half-written"
+    assert sweep_lake(lake, dry_run=True) == [torn.path]
+    assert lake.path(torn).exists()
+    assert sweep_lake(lake) == [torn.path]
+    assert not lake.path(torn).exists()
+    assert states(lake) == dict.fromkeys(states(lake), "published")
+
+
+def test_sweeping_leaves_a_running_stage_alone(lake):
+    torn = embeddings("classical", KEYS[1])
+    with lake.writing(torn):
+        lake.path(torn).write_text("at work")
+        assert sweep_lake(lake) == []
+        assert lake.path(torn).exists()
+
+
+def test_verify_names_each_file_that_differs(lake):
+    assert verify_lake(lake) == []
+    data = lake.path(plate_image(KEYS[0]))
+    (data / "data").write_text("other")
+    (data / "stray").write_text("x")
+    (found,) = verify_lake(lake)
+    assert found.thing == "images/Batch1/P1.zarr"
+    assert found.why == "data: has other bytes; stray: was not published"
+
+
+def test_a_model_is_a_thing_of_its_own(tmp_path):
+    lake = Lake(tmp_path)
+    publish(lake, Thing("models/classical/1"), {})
+    assert [entry.thing for entry in describe_lake(lake)] == ["models/classical/1"]

@@ -1,0 +1,57 @@
+import os
+
+import pytest
+
+from phenopipe import compute
+from phenopipe.errors import InputError
+
+
+def square(number, *, plus=0):
+    return number * number + plus
+
+
+def worker_pid(_item):
+    return os.getpid()
+
+
+@pytest.mark.parametrize("kind", ["threads", "local"])
+def test_results_come_in_the_items_order(kind):
+    seen = []
+    with compute.client(kind, workers=2) as client:
+        results = compute.map_ordered(
+            client,
+            square,
+            range(20),
+            plus=1,
+            on_progress=lambda done, total: seen.append((done, total)),
+        )
+        joined = client.scheduler.address
+        with compute.client(joined) as second:
+            assert compute.map_ordered(second, square, [3]) == [9]
+    assert results == [n * n + 1 for n in range(20)]
+    assert seen == [(n, 20) for n in range(1, 21)]
+
+
+def test_local_workers_are_processes():
+    with compute.client("local", workers=1) as client:
+        (pid,) = compute.map_ordered(client, worker_pid, [0])
+    assert pid != os.getpid()
+
+
+def test_a_failed_item_raises_its_own_error():
+    with compute.client("threads", workers=1) as client, pytest.raises(TypeError):
+        compute.map_ordered(client, square, ["x"])
+
+
+def test_an_unknown_kind_is_refused_in_words():
+    with pytest.raises(InputError, match="found 'abacus'"), compute.client("abacus"):
+        pass
+
+
+def test_a_kind_that_is_not_installed_says_how_to_install_it():
+    pytest.importorskip("distributed")
+    try:
+        import dask_cuda  # noqa: F401, PLC0415
+    except ImportError:
+        with pytest.raises(InputError, match=r"phenopipe\[gpu\]"), compute.client("cuda"):
+            pass
