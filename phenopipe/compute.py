@@ -60,11 +60,14 @@ def usable_cores() -> int:
 def _cluster(kind: str, workers: int) -> Any:
     if kind == "threads":
         return LocalCluster(
-            n_workers=1, threads_per_worker=workers, processes=False, dashboard_address=None
+            n_workers=1,
+            threads_per_worker=workers,
+            processes=False,
+            dashboard_address="127.0.0.1:0",
         )
     if kind == "local":
         return LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None, env=_PINNED
+            n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", env=_PINNED
         )
     if kind == "cuda":
         return _import("dask_cuda", extra="gpu").LocalCUDACluster()

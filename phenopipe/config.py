@@ -1,6 +1,6 @@
 """What a user may set: one frozen section a stage, read from files or arguments at the edge."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,9 +14,20 @@ class Section(BaseModel):
 class QCConfig(Section):
     """Thresholds of the verdicts; a field that fails is kept out of embedding."""
 
-    max_saturated: float = Field(0.02, ge=0, le=1, description="Share of pixels at the maximum.")
+    max_saturated: float = Field(
+        0.02, ge=0, le=1, description="Share of a channel's pixels at the camera's maximum."
+    )
+    min_foreground: float = Field(
+        0.002,
+        ge=0,
+        le=1,
+        description="Share of pixels above background that one channel must have: else empty.",
+    )
     focus_deviations: float = Field(
         6.0, gt=0, description="Robust deviations below the plate's median focus that fail a field."
+    )
+    min_fields: int = Field(
+        12, ge=3, description="Fields that a plate must have for its focus to be judged."
     )
 
 
@@ -28,7 +39,7 @@ class IngestConfig(Section):
         "fail", description="A site without all its channels: fail the site, or fill with zeros."
     )
     levels: int = Field(2, ge=1, le=8, description="Resolution levels of the pyramid.")
-    chunk: int = Field(128, ge=16, description="Inner chunk's side in pixels.")
+    chunk: int = Field(128, ge=16, description="Side of an inner chunk in pixels, at most.")
     qc: QCConfig = QCConfig()
 
 
@@ -39,14 +50,24 @@ class EmbedConfig(Section):
     stride: int | None = Field(
         None, ge=1, description="Step between crops; the crop's side if None."
     )
+    provider: Literal["cpu", "cuda"] = Field(
+        "cpu", description="ONNX Runtime's execution provider; never another than this one."
+    )
 
 
 class MapConfig(Section):
     """How embeddings become a map."""
 
-    align: Literal["tvn", "centerscale", "pca-centerscale", "none"] = "tvn"
-    n_components: int | Literal["auto"] | None = "auto"
-    correct: Literal["arms", "none"] = "arms"
+    align: Literal["tvn", "centerscale", "pca-centerscale", "none"] = Field(
+        "tvn", description="How batches are made alike on their negative controls."
+    )
+    n_components: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        "auto",
+        description="Principal components kept: a number, as many as controls support, or all.",
+    )
+    correct: Literal["arms", "none"] = Field(
+        "arms", description="Take what an arm's unexpressed genes share from all its genes."
+    )
     min_reference: int = Field(20, ge=1, description="Unexpressed genes that an arm must exceed.")
     top: int = Field(20, ge=1, description="Neighbours kept for each perturbation.")
 
@@ -54,7 +75,11 @@ class MapConfig(Section):
 class BenchmarkConfig(Section):
     """How a map is scored."""
 
-    thresholds: tuple[float, float] = (0.05, 0.95)
-    n_bootstrap: int = Field(1000, ge=100)
-    n_shuffles: int = Field(200, ge=20, description="Shuffles of the arms' labels for the band.")
+    thresholds: tuple[float, float] = Field(
+        (0.05, 0.95), description="Tails of all pairs' cosines in which a known pair is recalled."
+    )
+    n_bootstrap: int = Field(
+        1000, ge=100, description="Resamples of perturbations for the intervals."
+    )
+    n_shuffles: int = Field(200, ge=20, description="Shuffles of the labels for the null's band.")
     seed: int = 0

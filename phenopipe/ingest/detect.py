@@ -1,0 +1,118 @@
+"""Which layout a folder has, and which folders are plates."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from phenopipe.errors import InputError
+from phenopipe.ingest.index import PlateIndex
+from phenopipe.ingest.layouts import Layout, find_layouts
+from phenopipe.ingest.layouts.folders import list_folder
+
+
+def read_layout(folder: str | Path, layout: str = "auto") -> PlateIndex:
+    """Index one plate's folder by the layout that fits it, or by the one named.
+
+    Parameters
+    ----------
+    folder
+        One plate's folder.
+    layout
+        ``auto``, or the name of a built-in layout or of an installed package's.
+
+    Raises
+    ------
+    InputError
+        If the folder is not there, no layout fits or two do, or the layout is unknown; and for
+        whatever the layout itself refuses.
+
+    Examples
+    --------
+    >>> read_layout("no/such/folder")
+    Traceback (most recent call last):
+    ...
+    phenopipe.errors.InputError: expected a plate's folder, found nothing at no/such/folder: \
+check the path
+    """
+    folder = _check_folder(folder)
+    layouts = _choose_layouts(layout)
+    fitting = _recognise(folder, layouts)
+    if not fitting:
+        raise InputError(
+            f"expected {folder} to be a plate of layout {' or '.join(layouts)}, found no file "
+            "named like one: give the plate's own folder or another layout"
+        )
+    if len(fitting) > 1:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in fitting.items())
+        raise InputError(
+            f"expected one layout to fit {folder}, found {len(fitting)} ({reasons}): "
+            "name one as layout"
+        )
+    name, reason = next(iter(fitting.items()))
+    named = reason if layout == "auto" else f"asked for by name; {reason}"
+    return replace(layouts[name].read(folder), reason=named)
+
+
+def find_plates(source: str | Path, layout: str = "auto") -> list[Path]:
+    """List the plates' folders of a source: itself, or the folders below that are plates.
+
+    A plate's inner folders (time points, z-steps, dates and acquisitions) belong to it, and are
+    not plates of their own. Hidden folders and Zarr stores are passed over, and links to folders
+    are not followed.
+
+    Parameters
+    ----------
+    source
+        One plate's folder, or a folder of (folders of) plates.
+    layout
+        As in `read_layout`.
+
+    Returns
+    -------
+    list of Path
+        Sorted by path.
+
+    Raises
+    ------
+    InputError
+        If the source is not there or holds no plate, or the layout is unknown.
+    """
+    source = _check_folder(source)
+    layouts = _choose_layouts(layout)
+    plates = _search(source, layouts)
+    if not plates:
+        raise InputError(
+            f"expected a plate of layout {' or '.join(layouts)} in {source} or below, found no "
+            "file named like one: give the folder that holds the plates, or another layout"
+        )
+    return plates
+
+
+def _search(folder: Path, layouts: Mapping[str, Layout]) -> list[Path]:
+    if _recognise(folder, layouts):
+        return [folder]
+    _, names = list_folder(folder)
+    inner = [name for name in names if not name.startswith(".") and not name.endswith(".zarr")]
+    return [plate for name in inner for plate in _search(folder / name, layouts)]
+
+
+def _recognise(folder: Path, layouts: Mapping[str, Layout]) -> dict[str, str]:
+    reasons = {name: layout.recognise(folder) for name, layout in layouts.items()}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def _check_folder(folder: str | Path) -> Path:
+    folder = Path(folder)
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing"
+        raise InputError(f"expected a plate's folder, found {found} at {folder}: check the path")
+    return folder
+
+
+def _choose_layouts(layout: str) -> dict[str, Layout]:
+    layouts = find_layouts()
+    if layout == "auto":
+        return layouts
+    if layout not in layouts:
+        raise InputError(f"expected layout to be auto or {' or '.join(layouts)}, found {layout!r}")
+    return {layout: layouts[layout]}

@@ -1,0 +1,137 @@
+"""What a vendor's folder holds: one record an image file, and the plate's own facts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from phenopipe.plates import FieldKey, Well
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """One image file of a plate, or one plane of it, as its name and place tell.
+
+    `channel` is the vendor's own token (``"1"`` for ``_w1``). `z` and `t` count from 0; None means
+    that the file has no such token: a single plane or projection, a single time point. Images
+    without `z` are an acquisition of their own beside a z-stack of the same field. `path` is empty
+    where the image is absent.
+    """
+
+    path: str
+    well: Well
+    field: int
+    channel: str
+    z: int | None = None
+    t: int | None = None
+
+    @property
+    def field_key(self) -> FieldKey:
+        """The field that the image belongs to."""
+        return FieldKey(self.well, self.field)
+
+    @property
+    def plane(self) -> tuple[str, int | None, int | None]:
+        """Channel token, z and t: which plane of the field this is."""
+        return self.channel, self.z, self.t
+
+
+@dataclass(frozen=True)
+class PlateIndex:
+    """What a layout read of one plate's folder.
+
+    Every file in the folder is an image, a metadata file or ignored with its reason.
+
+    Parameters
+    ----------
+    folder
+        The plate's folder; paths below are relative to it, with ``/``.
+    layout, reason
+        The layout that read it, and why it was chosen.
+    plate
+        The plate's name, as the vendor wrote it.
+    images
+        Sorted by well, field, t, z and channel.
+    channels
+        Label of each channel token, in the order of the plate image's channel axis; unique.
+    shape
+        Rows and columns of the plate.
+    ignored
+        Path and reason of every other file: thumbnails, masks, strays.
+    missing
+        What was promised (by the vendor's own index) or implied (by the other fields), and is not
+        there: one line each.
+    absent
+        The images that a field lacks and others of the plate have: these cost the field.
+    pixel_size_um
+        Side of a pixel in micrometres, where the vendor tells.
+    metadata_files
+        The vendor's own index files (HTD …): inputs of the plate's digest, not images.
+    """
+
+    folder: Path
+    layout: str
+    reason: str
+    plate: str
+    images: tuple[ImageFile, ...]
+    channels: Mapping[str, str]
+    shape: tuple[int, int]
+    ignored: tuple[tuple[str, str], ...] = ()
+    missing: tuple[str, ...] = ()
+    absent: tuple[ImageFile, ...] = ()
+    pixel_size_um: float | None = None
+    metadata_files: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> list[FieldKey]:
+        """The fields that have an image, sorted."""
+        return sorted({image.field_key for image in self.images})
+
+    @property
+    def wells(self) -> list[Well]:
+        """The wells that have an image, sorted."""
+        return sorted({image.well for image in self.images})
+
+
+def sort_images(images: Iterable[ImageFile], channels: Sequence[str]) -> tuple[ImageFile, ...]:
+    """Sort by well, field, t, z and channel; a file without z or t comes first.
+
+    Examples
+    --------
+    >>> a01 = Well.parse("A01")
+    >>> files = [ImageFile("b", a01, 1, "2"), ImageFile("c", a01, 1, "1", z=0),
+    ...          ImageFile("a", a01, 1, "1")]
+    >>> [image.path for image in sort_images(files, ["1", "2"])]
+    ['a', 'b', 'c']
+    """
+    order = {channel: number for number, channel in enumerate(channels)}
+
+    def key(image: ImageFile) -> tuple[FieldKey, int, int, int, str]:
+        z = -1 if image.z is None else image.z
+        t = -1 if image.t is None else image.t
+        return image.field_key, t, z, order[image.channel], image.path
+
+    return tuple(sorted(images, key=key))
+
+
+def find_absent(images: Sequence[ImageFile], expected: Iterable[FieldKey]) -> list[ImageFile]:
+    """List the images that an expected field lacks and another field has, with an empty path.
+
+    A plane that no field has (a wave taken in one z-step only, or only as a projection) is not
+    absent: such ragged stacks are legal.
+
+    Examples
+    --------
+    >>> a01 = Well.parse("A01")
+    >>> files = [ImageFile("a", a01, 1, "1"), ImageFile("b", a01, 1, "2"),
+    ...          ImageFile("c", a01, 2, "1")]
+    >>> find_absent(files, [FieldKey(a01, 1), FieldKey(a01, 2)])
+    [ImageFile(path='', well=Well(row=0, column=0), field=2, channel='2', z=None, t=None)]
+    """
+    found = {(image.field_key, image.plane) for image in images}
+    planes = list(dict.fromkeys(image.plane for image in images))
+    return [
+        ImageFile("", key.well, key.field, *plane)
+        for key in sorted(expected)
+        for plane in planes
+        if (key, plane) not in found
+    ]
