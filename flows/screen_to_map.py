@@ -1,5 +1,6 @@
 """From a folder of plates to a map with its report: ingest and embed each plate, map, benchmark."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +19,7 @@ from rich.console import Console
 from phenopipe import compute
 from phenopipe.config import BenchmarkConfig, EmbedConfig, IngestConfig, MapConfig
 from phenopipe.errors import InputError
-from phenopipe.ingest import find_plates
+from phenopipe.ingest import find_platemap, find_plates
 from phenopipe.lake import Lake, map_part
 from phenopipe.report import summarise_map
 from tasks.benchmark import benchmark_map, write_report
@@ -45,7 +46,7 @@ class Step(BaseModel):
 @flow(
     name="screen-to-map",
     flow_run_name="{name}",
-    task_runner=ThreadPoolTaskRunner(max_workers=PLATES_AT_ONCE),
+    task_runner=ThreadPoolTaskRunner[Any](max_workers=PLATES_AT_ONCE),
 )
 def screen_to_map(
     source: Annotated[Path, Field(description="One plate's folder, or a folder of plates.")],
@@ -66,9 +67,10 @@ def screen_to_map(
         folders = find_plates(source, layout=layout)
     except InputError as error:
         return Failed(message=str(error))
+    platemap = platemap or find_platemap(source)
     ingest = IngestConfig(layout=layout)
     with compute.client(compute_kind) as client:
-        scheduler = client.scheduler.address
+        scheduler = compute.scheduler_address(client)
         runs = [
             _submit_plate(folder, root, scheduler, ingest, platemap=platemap, model=model)
             for folder in folders
@@ -98,7 +100,7 @@ def _submit_plate(
     ingested = ingest_plate.submit(
         folder, root=root, scheduler=scheduler, config=config, platemap=platemap
     )
-    embedded = embed_plate.submit(
+    embedded = embed_plate.submit(  # type: ignore[call-overload]  # Prefect awaits futures
         ingested, root=root, scheduler=scheduler, model=model, config=EmbedConfig()
     )
     return ingested, embedded
@@ -118,7 +120,7 @@ def _map_and_score(
     *,
     config: MapConfig,
 ) -> list[Step]:
-    stages = {
+    stages: dict[str, Callable[[], State[Any]]] = {
         "map": lambda: build_map(
             name, root=root, model=model, experiments=experiments, config=config, return_state=True
         ),

@@ -44,4 +44,4 @@ def write_array(path: Path, pixels: NDArray[Any], *, metadata: bytes) -> None:
 def _open(path: Path, *, mode: str) -> zarr.Array[Any]:
     # Set for the process, not for a while: threads would undo one another's settings.
     zarr.config.set(_CODECS)
-    return zarr.open_array(path, mode=mode)  # type: ignore[arg-type]
+    return zarr.open_array(path, mode=mode)

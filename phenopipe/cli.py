@@ -7,8 +7,9 @@ input. Results go to stdout, progress and logs to stderr.
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from phenopipe import catalogue, compute
-from phenopipe.config import EmbedConfig, IngestConfig, MapConfig
+from phenopipe.config import IngestConfig, MapConfig
 from phenopipe.errors import InputError
 from phenopipe.lake import Lake, MapRef, PlateRef
 
@@ -91,24 +92,19 @@ def ingest(
     where: Compute = "local",
 ) -> None:
     """Turn vendor folders into published plate images, QC tables and ledgers."""
-    from phenopipe.ingest import find_plates, ingest_plate
+    from phenopipe.ingest import find_platemap, find_plates, ingest_plate
 
-    config = IngestConfig(layout=layout)
     folders = find_plates(source, layout=layout)
     with compute.client(where) as client:
-        stages = {
-            f"{folder.parent.name}/{folder.name}": lambda on_progress, folder=folder: ingest_plate(
-                folder,
-                Lake(root),
-                client=client,
-                config=config,
-                platemap=platemap,
-                experiment=experiment,
-                on_progress=on_progress,
-            )
-            for folder in folders
-        }
-        _run_each("ingest", stages)
+        run = partial(
+            ingest_plate,
+            lake=Lake(root),
+            client=client,
+            config=IngestConfig(layout=layout),
+            platemap=platemap or find_platemap(source),
+            experiment=experiment,
+        )
+        _run_each("ingest", {f"{f.parent.name}/{f.name}": partial(run, f) for f in folders})
 
 
 @app.command()
@@ -134,18 +130,8 @@ def embed(
             f"{plate or '(any)'} in {root}, found none: run `phenopipe ingest` first"
         )
     with compute.client(where) as client:
-        stages = {
-            str(key): lambda on_progress, key=key: embed_plate(
-                lake,
-                key,
-                model=model,
-                client=client,
-                config=EmbedConfig(),
-                on_progress=on_progress,
-            )
-            for key in keys
-        }
-        _run_each("embed", stages)
+        run = partial(embed_plate, lake, model=model, client=client)
+        _run_each("embed", {str(key): partial(run, key) for key in keys})
 
 
 @app.command(name="map")
@@ -165,17 +151,8 @@ def build(
     from phenopipe.maps import build_map
 
     config = MapConfig(align=align, correct=correct)
-    stages = {
-        name: lambda on_progress: build_map(
-            Lake(root),
-            name=name,
-            model=model,
-            expression=expression,
-            config=config,
-            on_progress=on_progress,
-        )
-    }
-    _run_each("map", stages)
+    run = partial(build_map, Lake(root), model=model, expression=expression, config=config)
+    _run_each("map", {name: partial(run, name=name)})
 
 
 @app.command()
@@ -189,13 +166,8 @@ def benchmark(
     from phenopipe.report import summarise_map, write_report
 
     lake = Lake(root)
-    stages = {
-        "scores": lambda on_progress: benchmark_map(
-            lake, name=name, annotations=annotations, on_progress=on_progress
-        ),
-        "report": lambda on_progress: write_report(lake, name, on_progress=on_progress),
-    }
-    _run_each("benchmark", stages)
+    scores = partial(benchmark_map, lake, name=name, annotations=annotations)
+    _run_each("benchmark", {"scores": scores, "report": partial(write_report, lake, name)})
     for line in summarise_map(lake, name):
         print(line)
 
@@ -259,15 +231,13 @@ def list_models_command(root: Root, as_json: AsJson = False) -> None:
     _show(rows, title="Models", as_json=as_json)
 
 
-def _run_each(
-    stage: str, items: dict[str, Callable[[compute.Progress], PlateRef | MapRef]]
-) -> None:
+def _run_each(stage: str, items: Mapping[str, Callable[..., PlateRef | MapRef]]) -> None:
     """Run a stage on each item; a table of what happened; exit with 1 where any failed."""
     rows = []
     for name, run in items.items():
         try:
             with _progress(f"{stage} {name}") as on_progress:
-                ref = run(on_progress)
+                ref = run(on_progress=on_progress)
             counts = ", ".join(f"{count:,} {what}" for what, count in ref.counts.items())
             rows.append((name, "done" if ref.computed else "published already", counts))
         except InputError as error:

@@ -52,6 +52,11 @@ def client(kind: str = "local", *, workers: int | None = None) -> Iterator[Clien
         yield started
 
 
+def scheduler_address(client: Client) -> str:
+    """Give the address at which others join the client's cluster, for :func:`client`."""
+    return str(client.scheduler_info(n_workers=0)["address"])
+
+
 def usable_cores() -> int:
     """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

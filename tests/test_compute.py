@@ -25,7 +25,7 @@ def test_results_come_in_the_items_order(kind):
             plus=1,
             on_progress=lambda done, total: seen.append((done, total)),
         )
-        joined = client.scheduler.address
+        joined = compute.scheduler_address(client)
         with compute.client(joined) as second:
             assert compute.map_ordered(second, square, [3]) == [9]
     assert results == [n * n + 1 for n in range(20)]

@@ -5,23 +5,17 @@ and projections, and ``<field>z`` for the z-stack that was taken beside or inste
 are ``(c, y, x)``, or ``(c, z, y, x)`` of a stack, after a leading ``t`` where the plate has more
 than one time point.
 
-A field and level is one shard. zarr-python wants 14 ms for one of 6 x 192 x 192, most of it
-scheduling; packing the same bytes here takes 2, and the metadata of all fields are made once. A
-shard is simple (Zarr v3, sharding codec): the inner chunks, then an index of their offsets and
-sizes, then the index's CRC-32C. zarr-python makes the metadata and reads what is packed.
+A field and level is one shard. The metadata of all fields are alike, so they are made once.
 """
 
 import json
 import math
-import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
-import imagecodecs
 import numpy as np
 import zarr
 from numpy.typing import NDArray
@@ -36,8 +30,10 @@ from ome_zarr_models.v05.well import WellAttrs
 from ome_zarr_models.v05.well_types import WellImage, WellMeta
 from pydantic import BaseModel
 from zarr.codecs import BloscCodec
+from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
+from phenopipe.arrays import write_array
 from phenopipe.config import IngestConfig
 from phenopipe.ingest.index import ImageFile, PlateIndex
 from phenopipe.plates import FieldKey, PlateKey, Well, row_name
@@ -97,8 +93,6 @@ class FieldTemplate:
         The acquisition.
     plane, dtype
         Rows and columns of an image, and its dtype's name.
-    chunks
-        Side of the inner chunks in y and x, level by level.
     image_json, array_json
         The bytes of ``zarr.json`` of the image's group, and of each level's array.
     """
@@ -106,7 +100,6 @@ class FieldTemplate:
     acquisition: Acquisition
     plane: tuple[int, int]
     dtype: str
-    chunks: tuple[tuple[int, int], ...]
     image_json: bytes
     array_json: tuple[bytes, ...]
 
@@ -181,7 +174,6 @@ def make_template(
         (math.ceil(plane[0] / 2**level), math.ceil(plane[1] / 2**level))
         for level in range(config.levels)
     ]
-    chunks = tuple((_side(y, config.chunk), _side(x, config.chunk)) for y, x in planes)
     channels = [
         _channel(labels[token], number, windows.get(token), np.dtype(dtype))
         for number, token in enumerate(acquisition.channels)
@@ -189,10 +181,10 @@ def make_template(
     multiscale = _multiscale(acquisition.axes, config.levels, pixel_size_um)
     image = ImageAttrs(version="0.5", multiscales=[multiscale], omero=Omero(channels=channels))
     arrays = (
-        _array_json((*acquisition.leading, *size), dtype, chunk, acquisition.axes)
-        for size, chunk in zip(planes, chunks, strict=True)
+        _array_json((*acquisition.leading, *size), dtype, acquisition.axes, chunk=config.chunk)
+        for size in planes
     )
-    return FieldTemplate(acquisition, plane, dtype, chunks, _group_json(image), tuple(arrays))
+    return FieldTemplate(acquisition, plane, dtype, _group_json(image), tuple(arrays))
 
 
 def _side(size: int, most: int) -> int:
@@ -235,16 +227,15 @@ def _multiscale(axes: str, levels: int, pixel_size_um: float | None) -> Multisca
     )
 
 
-def _array_json(shape: tuple[int, ...], dtype: str, chunk: tuple[int, int], axes: str) -> bytes:
+def _array_json(shape: tuple[int, ...], dtype: str, axes: str, *, chunk: int) -> bytes:
     """Have zarr-python describe an array of one shard."""
-    store = MemoryStore()
-    leading = len(shape) - 2
-    padded = (math.ceil(size / side) * side for size, side in zip(shape[-2:], chunk, strict=True))
-    zarr.create_array(
-        store,
+    sides = tuple(_side(size, chunk) for size in shape[-2:])
+    padded = (math.ceil(size / side) * side for size, side in zip(shape[-2:], sides, strict=True))
+    array = zarr.create_array(
+        MemoryStore(),
         shape=shape,
         dtype=dtype,
-        chunks=(1,) * leading + chunk,
+        chunks=(1,) * (len(shape) - 2) + sides,
         shards=(*shape[:-2], *padded),
         compressors=BloscCodec(
             typesize=np.dtype(dtype).itemsize, cname="zstd", clevel=1, shuffle="bitshuffle"
@@ -252,7 +243,8 @@ def _array_json(shape: tuple[int, ...], dtype: str, chunk: tuple[int, int], axes
         fill_value=0,
         dimension_names=tuple(axes),
     )
-    return bytes(store._store_dict["zarr.json"].to_bytes())
+    content = array.metadata.to_buffer_dict(default_buffer_prototype())
+    return bytes(content["zarr.json"].to_bytes())
 
 
 def _group_json(ome: BaseModel, **attributes: Any) -> bytes:
@@ -276,15 +268,9 @@ def write_field(plate: Path, key: FieldKey, pixels: NDArray[Any], template: Fiel
         The acquisition's.
     """
     image = plate / template.acquisition.image_path(key)
-    shard = Path("c", *("0" * pixels.ndim))
-    for level, (array_json, chunk) in enumerate(
-        zip(template.array_json, template.chunks, strict=True)
-    ):
+    for level, metadata in enumerate(template.array_json):
         pixels = pixels if level == 0 else halve(pixels)
-        path = image / str(level) / shard
-        os.makedirs(path.parent, exist_ok=True)  # noqa: PTH103 (pathlib's is thrice as slow)
-        path.write_bytes(pack_shard(pixels, chunk))
-        (image / str(level) / "zarr.json").write_bytes(array_json)
+        write_array(image / str(level), pixels, metadata=metadata)
     (image / "zarr.json").write_bytes(template.image_json)
 
 
@@ -303,42 +289,6 @@ def halve(pixels: NDArray[Any]) -> NDArray[Any]:
     mean = (wide[..., ::2] + wide[..., 1::2] + 2) >> 2
     halved: NDArray[Any] = mean.astype(pixels.dtype)
     return halved
-
-
-def pack_shard(pixels: NDArray[Any], chunk: tuple[int, int]) -> bytes:
-    """Pack an array into the bytes of one shard: inner chunks of one plane, index at the end.
-
-    Blosc runs on one thread: its threads split the work, and the bytes, as they find time.
-    """
-    margins = [(0, -size % side) for size, side in zip(pixels.shape[-2:], chunk, strict=True)]
-    if any(after for _, after in margins):
-        pixels = np.pad(pixels, [(0, 0)] * (pixels.ndim - 2) + margins)
-    packed = [_compress(piece) for piece in _cut(pixels, chunk)]
-    sizes = np.array([len(piece) for piece in packed], "<u8")
-    index = np.stack([np.cumsum(sizes) - sizes, sizes], axis=1).astype("<u8").tobytes()
-    checksum = int(google_crc32c.value(index)).to_bytes(4, "little")
-    return b"".join([*packed, index, checksum])
-
-
-def _cut(pixels: NDArray[Any], chunk: tuple[int, int]) -> Iterable[NDArray[Any]]:
-    height, width = chunk
-    for plane in pixels.reshape(-1, *pixels.shape[-2:]):
-        for y in range(0, plane.shape[0], height):
-            for x in range(0, plane.shape[1], width):
-                yield plane[y : y + height, x : x + width]
-
-
-def _compress(piece: NDArray[Any]) -> bytes:
-    plain = piece.astype(piece.dtype.newbyteorder("<"), copy=False)
-    packed = imagecodecs.blosc_encode(
-        plain.tobytes(),
-        level=1,
-        compressor="zstd",
-        shuffle="bitshuffle",
-        typesize=plain.itemsize,
-        numthreads=1,
-    )
-    return bytes(packed)
 
 
 def write_plate(

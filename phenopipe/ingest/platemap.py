@@ -16,6 +16,7 @@ What is decided here, where a source leaves it open:
 """
 
 import gzip
+import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from phenopipe.schema import (
     PERTURBATION_TYPES,
     PLATEMAP_COLUMNS,
 )
+
+_log = logging.getLogger(__name__)
 
 # Spellings of each column, the first that a table has is taken (case and `Metadata_` aside).
 SPELLINGS = {
@@ -60,6 +63,21 @@ _RXRX_CONTROLS = {"EMPTY_control", "CRISPR_control"}
 _JUMP_NEGATIVE = {33924, 800001, 800002, 915128, 915129, 915130, 915131}
 _JUMP_POSITIVE = {37716, 25848, 46054, 35095, 64022, 50797, 12818, 85227, 805264, 915132}
 _MOST_NAMED = 5
+
+
+def find_platemap(source: str | Path) -> Path | None:
+    """Find the platemap that lies beside the plates: ``platemap.csv`` in the source folder.
+
+    Returns
+    -------
+    Path or None
+        None where there is none; one that is found is said so in the log.
+    """
+    path = Path(source) / "platemap.csv"
+    if not path.is_file():
+        return None
+    _log.info("platemap: %s", path)
+    return path
 
 
 def read_platemap(path: str | Path) -> pd.DataFrame:
