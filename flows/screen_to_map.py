@@ -1,5 +1,7 @@
 """From a folder of plates to a map with its report: ingest and embed each plate, map, benchmark."""
 
+import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -46,7 +48,8 @@ class Step(BaseModel):
 @flow(
     name="screen-to-map",
     flow_run_name="{name}",
-    task_runner=ThreadPoolTaskRunner[Any](max_workers=PLATES_AT_ONCE),
+    # The runner's futures do not fit the decorator's annotation in Prefect 3.8.
+    task_runner=ThreadPoolTaskRunner(max_workers=PLATES_AT_ONCE),  # type: ignore[arg-type]
 )
 def screen_to_map(
     source: Annotated[Path, Field(description="One plate's folder, or a folder of plates.")],
@@ -171,6 +174,9 @@ def main(
     compute_kind: Annotated[str, typer.Option("--compute", help="Where it runs.")] = "local",
 ) -> None:
     """Run a screen to its map from the shell: a bar a stage, then five lines of results."""
+    # The bars have the terminal; the server keeps the whole log.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+    logging.getLogger("distributed").setLevel(logging.ERROR)
     # Importing and migrating the server takes over the default 20 s on a busy machine.
     with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180}):
         with progress_bars() as bars:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import dask
 from distributed import Client, LocalCluster, as_completed
 
 from phenopipe.errors import InputError
@@ -43,12 +42,7 @@ def client(kind: str = "local", *, workers: int | None = None) -> Iterator[Clien
         with Client(kind) as joined:
             yield joined
         return
-    quiet = {"distributed.admin.log-format": "%(message)s", "logging.distributed": "error"}
-    with (
-        dask.config.set(quiet),
-        _cluster(kind, workers or usable_cores()) as cluster,
-        Client(cluster) as started,
-    ):
+    with _cluster(kind, workers or usable_cores()) as cluster, Client(cluster) as started:
         yield started
 
 
