@@ -89,7 +89,7 @@ def test_zarr_reads_back_the_very_pixels_whatever_their_size(tmp_path_factory, p
     np.testing.assert_array_equal(group["0"][...], pixels)
     np.testing.assert_array_equal(group["2"][...], halve(halve(pixels)))
     files = {path.name for path in (plate / "B/03/2/0").rglob("*") if path.is_file()}
-    assert files == {"zarr.json", "0"}
+    assert files == ({"zarr.json", "0"} if pixels.any() else {"zarr.json"})
     Image.from_zarr(group)
 
 

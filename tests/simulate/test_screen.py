@@ -100,7 +100,7 @@ def test_expression_says_which_genes_are_silent(screen):
 def test_annotations_pair_the_genes_of_a_pathway(screen):
     pathway = {g["gene"]: g["pathway"] for g in _read(screen / "truth" / "genes.csv")}
     pairs = _read(screen / "truth" / "annotations" / "pathways.txt")
-    assert len(pairs) == 4 * 10
+    assert len(pairs) == 4 * 15
     assert all(pathway[p["entity1"]] == pathway[p["entity2"]] != "" for p in pairs)
 
 

@@ -1,0 +1,44 @@
+import hashlib
+
+import numpy as np
+import pytest
+import zarr
+from zarr.storage import MemoryStore
+
+from phenopipe.arrays import read_array, write_array
+
+
+def metadata_of(pixels):
+    """Have zarr-python describe one shard of chunks of 32 x 32."""
+    store = MemoryStore()
+    zarr.create_array(
+        store, shape=pixels.shape, dtype=pixels.dtype, chunks=(1, 32, 32), shards=pixels.shape
+    )
+    return store._store_dict["zarr.json"].to_bytes()
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).poisson(300, (6, 128, 128)).astype("uint16")
+
+
+def test_pixels_come_back_and_zarr_python_reads_them(tmp_path, pixels):
+    write_array(tmp_path / "a", pixels, metadata=metadata_of(pixels))
+    np.testing.assert_array_equal(read_array(tmp_path / "a"), pixels)
+    with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}):
+        np.testing.assert_array_equal(zarr.open_array(tmp_path / "a", mode="r")[:], pixels)
+
+
+def test_the_same_pixels_give_the_same_bytes(tmp_path, pixels):
+    digests = set()
+    for number in range(10):
+        write_array(tmp_path / str(number), pixels, metadata=metadata_of(pixels))
+        shard = tmp_path / str(number) / "c" / "0" / "0" / "0"
+        digests.add(hashlib.sha256(shard.read_bytes()).hexdigest())
+    assert len(digests) == 1
+
+
+def test_a_black_image_comes_back_black(tmp_path, pixels):
+    black = np.zeros_like(pixels)
+    write_array(tmp_path / "a", black, metadata=metadata_of(black))
+    np.testing.assert_array_equal(read_array(tmp_path / "a"), black)
