@@ -33,7 +33,7 @@ app = typer.Typer(
 models = typer.Typer(no_args_is_help=True, help="The models of a lake.")
 app.add_typer(models, name="models")
 
-Root = Annotated[Path, typer.Option("--root", help="The lake's root folder.")]
+Root = Annotated[str, typer.Option("--root", help="The lake's root folder.")]
 MapName = Annotated[str, typer.Option("--map", help="The map's name.")]
 ModelName = Annotated[str, typer.Option("--model", help="The model's name.")]
 Compute = Annotated[

@@ -22,9 +22,9 @@ Ref = TypeVar("Ref", PlateRef, MapRef)
 _PASSING = (OSError, KilledWorker, CommClosedError)
 
 
-async def _can_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    result = await state.result(raise_on_failure=False)  # type: ignore[misc]
-    return isinstance(result, _PASSING)
+def _can_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Tell whether trying again may help; Prefect gives a raised error as the state's data."""
+    return isinstance(state.data, _PASSING)
 
 
 # Options of every stage task (facts on retries: Prefect's docs, "retry_condition_fn").

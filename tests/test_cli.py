@@ -1,0 +1,114 @@
+"""The command line as a user meets it, in a process of its own."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from phenopipe.simulate import simulate_screen
+
+
+def phenopipe(*arguments):
+    command = [sys.executable, "-c", "from phenopipe.cli import main; main()"]
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=280, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "screen"
+    simulate_screen(folder, plates=2, wells=96, seed=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lake(screen):
+    """A lake made stage by stage from the shell."""
+    root = screen.parent / "lake"
+    annotations = screen / "truth" / "annotations"
+    for stage in (
+        ("ingest", screen, "--root", root),
+        ("embed", "--root", root, "--model", "classical"),
+        ("map", "--root", root, "--model", "classical", "--name", "m"),
+        ("benchmark", "--root", root, "--map", "m", "--annotations", annotations),
+    ):
+        done = phenopipe(*stage)
+        assert done.returncode == 0, done.stderr
+    return root
+
+
+def test_benchmark_told_again_ends_with_the_reports_path_and_five_lines(lake, screen):
+    annotations = screen / "truth" / "annotations"
+    done = phenopipe("benchmark", "--root", lake, "--map", "m", "--annotations", annotations)
+    lines = done.stdout.splitlines()
+    report = next(k for k, line in enumerate(lines) if line.startswith("Report: "))
+    assert (lake / "maps" / "m" / "report.html").samefile(lines[report].removeprefix("Report: "))
+    assert len(lines[report + 1 :]) == 5
+
+
+def test_query_prints_one_json_document(lake):
+    done = phenopipe("query", "--root", lake, "--map", "m", "RPS27", "--top", "3", "--json")
+    rows = json.loads(done.stdout)
+    assert [row["rank"] for row in rows] == [1, 2, 3]
+    assert {row["perturbation"] for row in rows} == {"RPS27"}
+
+
+def test_an_unknown_gene_ends_with_2_and_the_closest_names(lake):
+    done = phenopipe("query", "--root", lake, "--map", "m", "RPS2")
+    assert done.returncode == 2
+    assert "RPS27" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_tells_plates_by_stages(lake):
+    told = json.loads(phenopipe("status", "--root", lake, "--json").stdout)
+    assert [row["plate"] for row in told["plates"]] == ["Plate1", "Plate2"]
+    assert {row["embed:classical"] for row in told["plates"]} == {"published"}
+    assert {row["state"] for row in told["things"]} == {"published"}
+
+
+def test_verify_ends_with_1_where_a_byte_differs(lake):
+    assert phenopipe("verify", "--root", lake).returncode == 0
+    table = lake / "qc" / "Batch1" / "Plate1.parquet"
+    whole = table.read_bytes()
+    table.write_bytes(whole[:-1] + b"x")
+    done = phenopipe("verify", "--root", lake)
+    table.write_bytes(whole)
+    assert done.returncode == 1
+    assert "Plate1.parquet" in done.stdout
+
+
+def test_gc_removes_what_is_half_written(lake):
+    torn = lake / "maps" / "torn" / "map.zarr"
+    torn.mkdir(parents=True)
+    assert phenopipe("gc", "--root", lake, "--dry-run").stdout.split() == ["maps/torn/map.zarr"]
+    assert torn.exists()
+    assert phenopipe("gc", "--root", lake).returncode == 0
+    assert not torn.exists()
+
+
+def test_models_are_listed(lake):
+    (card,) = json.loads(phenopipe("models", "list", "--root", lake, "--json").stdout)
+    assert card["name"] == "classical"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ingest", "nowhere", "--root", "lake"), "nowhere"),
+        (("embed", "--root", "nowhere"), "phenopipe ingest"),
+        (("map", "--root", "nowhere", "--name", "m"), "phenopipe embed"),
+        (("embed", "--root", "gs://bucket"), "local folder"),
+        (("simulate", "there", "--layout", "rxrx"), "imagexpress"),
+        (("simulate", "there", "--wells", "7"), "7"),
+        (("frobnicate",), "frobnicate"),
+    ],
+)
+def test_what_cannot_be_done_ends_with_2_and_one_sentence(arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = phenopipe(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
