@@ -103,13 +103,12 @@ def _verdict(
 def _absent_row(
     image: ImageFile, index: PlateIndex, dropped: Mapping[FieldKey, str]
 ) -> dict[str, Any]:
-    name = _name(image, index)
     if image.field_key not in dropped:
-        reason = f"{name}: filled with zeros"
+        reason = "filled with zeros"
     elif image.field_key in index.fields:
-        reason = f"{name}: field dropped"
+        reason = "field dropped"
     else:
-        reason = f"{name}: no image of the field"
+        reason = "no image of the field"
     return _row("", None, "missing", reason, image=image, index=index)
 
 

@@ -128,7 +128,7 @@ def _list_faults(plate: PlateFacts, fields: pd.DataFrame) -> list[Loss]:
             field="" if row["field"] == NO_FIELD else str(row["field"]),
             verdict=row["verdict"],
             reason=row["reason"],
-            files=tuple(row["path"]),
+            files=tuple(path for path in row["path"] if path),
             kept=(row["well"], row["field"]) in kept,
         )
         for row in files.to_dict("records")

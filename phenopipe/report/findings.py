@@ -155,10 +155,10 @@ def count_losses(plates: Sequence[Plate]) -> list[dict[str, Any]]:
     """Count what was found at fault by its kind: entries, files, and fields left out."""
     losses = [loss for plate in plates for loss in plate.losses]
     files: Counter[str] = Counter()
-    fields: Counter[str] = Counter()
     for loss in losses:
         files[loss.verdict] += len(loss.files)
-        fields[loss.verdict] += bool(loss.field) and not loss.kept
+    lost = {(x.verdict, x.plate, x.well, x.field) for x in losses if x.field and not x.kept}
+    fields = Counter(verdict for verdict, *_ in lost)
     return [
         {
             "verdict": verdict,

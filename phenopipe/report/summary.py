@@ -60,7 +60,7 @@ def _tell_sides(pair: Pair) -> str:
 
 def _tell_exclusions(facts: MapFacts, counts: dict[str, int]) -> str:
     ledgers = pd.concat([plate.ledger.assign(plate=str(plate.key)) for plate in facts.plates])
-    faulty = ledgers[~ledgers["verdict"].isin(["ok", "ignored"])]
+    faulty = ledgers[~ledgers["verdict"].isin(["ok", "ignored"]) & ledgers["field"].notna()]
     fields = faulty.drop_duplicates(["plate", "well", "field", "verdict"])["verdict"]
     kinds = ", ".join(f"{n} {kind}" for kind, n in fields.value_counts().sort_index().items())
     excluded = count(counts["fields"] - counts["kept"], "field")

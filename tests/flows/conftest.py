@@ -62,9 +62,10 @@ def screen(tmp_path_factory):
 def start_flow(prefect_server, screen):
     """Start ``python -m flows.screen_to_map`` on the screen; returns the process."""
 
-    def start(root, *, source=screen):
+    def start(root, *, source=screen, truth=None):
+        truth = truth or screen / "truth"
         command = [sys.executable, "-m", "flows.screen_to_map", str(source), "--root", str(root)]
-        options = ["--name", "m", "--annotations", str(screen / "truth" / "annotations")]
+        options = ["--name", "m", "--annotations", str(truth / "annotations")]
         return subprocess.Popen(
             command + options,
             env=prefect_server,
