@@ -97,15 +97,30 @@ def map_ordered(
 ) -> list[R]:
     """Run the function on each item in the cluster; results in the items' order.
 
-    The order in which workers finish never shows, so what is written from the results is
-    the same bytes each time. A task whose worker died is run
-    again, as often as ``distributed.scheduler.allowed-failures`` says (three times).
+    The order in which workers finish never shows, so what is written from the results is the
+    same bytes each time. A task whose worker died is run again, as often as
+    ``distributed.scheduler.allowed-failures`` says (three times).
+
+    Raises
+    ------
+    InputError
+        If the function does: bad input travels as an answer, so no worker logs a traceback of it.
     """
     items = list(items)
-    futures = client.map(function, items, pure=False, **constants)
+    futures = client.map(_answer, items, function=function, pure=False, **constants)
+    results: dict[str, R] = {}
     for done, future in enumerate(as_completed(futures), start=1):
-        future.result()
+        answer = future.result()
+        if isinstance(answer, InputError):
+            raise answer
+        results[future.key] = answer
         if on_progress:
             on_progress(done, len(items))
-    results: list[R] = client.gather(futures)
-    return results
+    return [results[future.key] for future in futures]
+
+
+def _answer(item: T, *, function: Callable[..., R], **constants: Any) -> R | InputError:
+    try:
+        return function(item, **constants)
+    except InputError as error:
+        return error

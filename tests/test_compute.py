@@ -43,6 +43,17 @@ def test_a_failed_item_raises_its_own_error():
         compute.map_ordered(client, square, ["x"])
 
 
+def refuse(item):
+    raise InputError(f"expected another item, found {item}")
+
+
+def test_bad_input_comes_back_in_its_own_words_and_is_not_logged(capfd):
+    with compute.client("local", workers=1) as client:
+        with pytest.raises(InputError, match="found 3"):
+            compute.map_ordered(client, refuse, [3])
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_an_unknown_kind_is_refused_in_words():
     with pytest.raises(InputError, match="found 'abacus'"), compute.client("abacus"):
         pass
