@@ -108,7 +108,7 @@ def map_ordered(
     """
     items = list(items)
     futures = client.map(_answer, items, function=function, pure=False, **constants)
-    results: dict[str, R] = {}
+    results: dict[Any, R] = {}
     for done, future in enumerate(as_completed(futures), start=1):
         answer = future.result()
         if isinstance(answer, InputError):

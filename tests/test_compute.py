@@ -48,9 +48,9 @@ def refuse(item):
 
 
 def test_bad_input_comes_back_in_its_own_words_and_is_not_logged(capfd):
-    with compute.client("local", workers=1) as client:
-        with pytest.raises(InputError, match="found 3"):
-            compute.map_ordered(client, refuse, [3])
+    refused = pytest.raises(InputError, match="found 3")
+    with compute.client("local", workers=1) as client, refused:
+        compute.map_ordered(client, refuse, [3])
     assert "Traceback" not in capfd.readouterr().err
 
 
