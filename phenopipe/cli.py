@@ -22,7 +22,7 @@ from rich.table import Table
 from phenopipe import catalogue, compute
 from phenopipe.config import IngestConfig, MapConfig
 from phenopipe.errors import InputError
-from phenopipe.lake import Lake, MapRef, PlateRef
+from phenopipe.lake import Lake, MapRef, PlateRef, describe_counts
 
 app = typer.Typer(
     add_completion=False,
@@ -238,7 +238,7 @@ def _run_each(stage: str, items: Mapping[str, Callable[..., PlateRef | MapRef]])
         try:
             with _progress(f"{stage} {name}") as on_progress:
                 ref = run(on_progress=on_progress)
-            counts = ", ".join(f"{count:,} {what}" for what, count in ref.counts.items())
+            counts = describe_counts(ref.counts)
             rows.append((name, "done" if ref.computed else "published already", counts))
         except InputError as error:
             rows.append((name, "failed", str(error)))

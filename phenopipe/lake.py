@@ -351,6 +351,17 @@ class Lake:
         return {p.relative_to(root).as_posix(): d for p, d in zip(paths, digests, strict=True)}
 
 
+def describe_counts(counts: Mapping[str, int]) -> str:
+    """Spell a manifest's counts in one line.
+
+    Examples
+    --------
+    >>> describe_counts({"wells": 1536, "fields_dropped": 2})
+    '1,536 wells, 2 fields dropped'
+    """
+    return ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in counts.items())
+
+
 def digest_file(path: Path) -> str:
     """Digest a file's bytes: SHA-256, in hexadecimal digits."""
     with path.open("rb") as file:

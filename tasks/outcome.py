@@ -13,7 +13,7 @@ from prefect.tasks import exponential_backoff
 
 from phenopipe.compute import Progress
 from phenopipe.errors import InputError
-from phenopipe.lake import Lake, MapRef, PlateRef
+from phenopipe.lake import Lake, MapRef, PlateRef, describe_counts
 from tasks.progress import show_outcome, show_progress
 
 Ref = TypeVar("Ref", PlateRef, MapRef)
@@ -52,8 +52,7 @@ def run_stage(name: str, stage: Callable[[Progress], Ref]) -> State[Ref]:
     except InputError as error:
         show_outcome(name, "failed")
         return Failed(message=str(error), data=error)
-    counts = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in ref.counts.items())
     show_outcome(name, "done" if ref.computed else "cached")
     if ref.computed:
-        return Completed(message=f"{ref.thing}: {counts}", data=ref)
+        return Completed(message=f"{ref.thing}: {describe_counts(ref.counts)}", data=ref)
     return Completed(name="Cached", message=f"{ref.thing} is published already", data=ref)

@@ -147,7 +147,11 @@ def test_thumbnails_of_the_database_are_ignored(shared):
 def test_plates_exported_under_one_name_stay_apart(shared):
     plates = [read(shared(name)).plate for name in REAL if name.startswith(EXPORT)]
     assert plates == ["9987_Plate_3420", "9987_Plate_3434", "9987_Plate_3435"]
-    assert read(shared(f"{DATABASE}/SingleChannel")).plate == "Projection-Mix"
+    assert read(shared(f"{DATABASE}/SingleChannel")).plate == "SingleChannel"
+
+
+def test_an_inner_folder_is_still_its_plate(shared):
+    assert read(shared(f"{DATABASE}/Projection-Mix/2023-02-21/1334")).plate == "Projection-Mix"
 
 
 def test_says_what_the_htd_file_promises_and_the_folder_lacks(shared):
@@ -248,7 +252,9 @@ def test_a_bare_name_is_a_plates_only_beside_an_htd_file(tmp_path):
 
 
 def test_wells_and_plate_of_1536(tmp_path):
-    index = read(write_images(tmp_path, ["my_B02_plate_AF48_s1_w1.TIF"]))
+    folder = tmp_path / "my_B02_plate"
+    folder.mkdir()
+    index = read(write_images(folder, ["my_B02_plate_AF48_s1_w1.TIF"]))
     assert (index.plate, str(index.wells[0]), index.shape) == ("my_B02_plate", "AF48", (32, 48))
 
 

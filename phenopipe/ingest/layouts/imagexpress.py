@@ -15,8 +15,8 @@ What is decided here, where the vendor leaves it open:
 - No ``_s`` token is site 1, no ``_w`` token is wave 1.
 - A channel's label is its WaveName in the HTD file, else the illumination setting in its first
   TIFF, else ``w<n>``. Where two waves share a name, the wave is added: ``FITC_05_w1``.
-- The plate's name is the one in the file names, or the folder's where that adds the database's
-  number to it (``9987_Plate_3420``): plates exported under one name stay apart.
+- The plate's name is the one in the file names where the folder, or one of two above it, bears
+  that name; else it is the folder's: plates exported under one name stay apart.
 """
 
 import re
@@ -205,8 +205,13 @@ def _one_plate(found: Sequence[_Found], folder: Path) -> str:
 
 
 def _plate_name(folder: Path, plate: str) -> str:
-    name = folder.resolve().name
-    return name if re.fullmatch(re.escape(plate) + r"_Plate_\d+", name) else plate
+    """Name a plate as its files do where its folder or one above bears that name, else by folder.
+
+    An export may write any name into its files, so plates side by side may share one.
+    """
+    path = folder.resolve()
+    above = (path, *path.parents[:2])
+    return plate if plate in {parent.name for parent in above} else path.name
 
 
 def _choose_plan(plans: Sequence[str], plate: str, folder: Path) -> str | None:
