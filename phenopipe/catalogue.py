@@ -111,15 +111,8 @@ def _judge(lake: Lake, thing: Thing) -> tuple[str, str]:
     manifest = lake.require(thing, remedy="run the stage again")
     if not lake.path(thing).exists():
         return "damaged", "its data are gone"
-    changed = [path for path, key in manifest.inputs.items() if _has_changed(lake, path, key)]
+    changed = lake.changed_inputs(manifest.inputs)
     return ("stale", f"changed since: {', '.join(changed)}") if changed else ("published", "")
-
-
-def _has_changed(lake: Lake, path: str, key: str) -> bool:
-    if path.startswith("source:"):
-        return False
-    manifest = lake.manifest(Thing(path))
-    return manifest is None or manifest.key != key
 
 
 def _differences(lake: Lake, thing: Thing) -> list[str]:

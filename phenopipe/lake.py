@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -146,6 +146,17 @@ class MapRef(BaseModel):
     computed: bool
     counts: dict[str, int]
 
+    @classmethod
+    def of(cls, name: str, manifest: Manifest, *, computed: bool) -> Self:
+        """Refer to what the manifest says of one thing of the map."""
+        return cls(
+            name=name,
+            thing=manifest.thing,
+            key=manifest.key,
+            computed=computed,
+            counts=manifest.counts,
+        )
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -228,10 +239,29 @@ class Lake:
             raise InputError(f"expected {thing} in {self.root}, found none published: {remedy}")
         return manifest
 
+    def current(self, thing: Thing, recipe: Recipe) -> Manifest | None:
+        """Read the thing's manifest if it is published with the recipe's key; else None."""
+        manifest = self.manifest(thing)
+        return manifest if manifest is not None and manifest.key == recipe.key else None
+
     def is_current(self, thing: Thing, recipe: Recipe) -> bool:
         """Tell whether the thing is published with the recipe's key."""
-        manifest = self.manifest(thing)
-        return manifest is not None and manifest.key == recipe.key
+        return self.current(thing, recipe) is not None
+
+    def changed_inputs(self, inputs: Mapping[str, str]) -> list[str]:
+        """Name the inputs, keys by path, that have been published anew since, or are gone.
+
+        Sources (``source:…``) lie outside the lake and are not asked.
+        """
+        things = {
+            Thing(path): key for path, key in inputs.items() if not path.startswith("source:")
+        }
+        found = {thing: self.manifest(thing) for thing in things}
+        return [
+            thing.path
+            for thing, manifest in found.items()
+            if manifest is None or manifest.key != things[thing]
+        ]
 
     def published(self, kind: str) -> list[Thing]:
         """List what is published of a kind (see ``PATTERNS``), sorted."""
@@ -324,15 +354,11 @@ class Lake:
         return manifest
 
     def _check_inputs_unchanged(self, recipe: Recipe) -> None:
-        for path, key in recipe.inputs.items():
-            if path.startswith("source:"):
-                continue
-            manifest = self.manifest(Thing(path))
-            if manifest is None or manifest.key != key:
-                raise InputError(
-                    f"expected {path} to stay as it was while {recipe.stage} read it, found it "
-                    "published anew: start the stage again"
-                )
+        if changed := self.changed_inputs(recipe.inputs):
+            raise InputError(
+                f"expected {changed[0]} to stay as it was while {recipe.stage} read it, found it "
+                "published anew: start the stage again"
+            )
 
     def _put(self, path: str, content: bytes) -> None:
         draft = self.root / f"{path}.{os.getpid()}.part"

@@ -1,6 +1,6 @@
 """The stage: score a map with each metric and publish one table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -66,17 +66,16 @@ def benchmark_map(
     sources = read_annotations(annotations)
     map_zarr, table = map_part(name, "map.zarr"), map_part(name, "benchmark.parquet")
     recipe = _recipe(lake, map_zarr, sources=sources, metrics=metrics, config=config)
-    published = lake.manifest(table)
-    if published is not None and lake.is_current(table, recipe):
-        return _ref(name, table, recipe, computed=False, counts=published.counts)
+    if published := lake.current(table, recipe):
+        return MapRef.of(name, published, computed=False)
     started = datetime.now(UTC)
     with lake.writing(table):
         data = read_map(lake, map_zarr, annotations=sources)
         rows = _score(data, metrics, config=config, on_progress=on_progress)
         pq.write_table(pa.Table.from_pylist(rows, schema=BENCHMARK), lake.path(table))
         counts = {"rows": len(rows), "metrics": len(metrics), "sources": len(sources)}
-        lake.publish(table, recipe, counts=counts, started=started)
-    return _ref(name, table, recipe, computed=True, counts=counts)
+        manifest = lake.publish(table, recipe, counts=counts, started=started)
+    return MapRef.of(name, manifest, computed=True)
 
 
 def read_map(lake: Lake, map_zarr: Thing, *, annotations: Sequence[Annotation]) -> MapData:
@@ -137,11 +136,3 @@ def _score(
         if on_progress:
             on_progress(done, len(metrics))
     return sorted(rows, key=lambda row: (row["metric"], row["source"], row["correction"]))
-
-
-def _ref(
-    name: str, table: Thing, recipe: Recipe, *, computed: bool, counts: Mapping[str, int]
-) -> MapRef:
-    return MapRef(
-        name=name, thing=table.path, key=recipe.key, computed=computed, counts=dict(counts)
-    )

@@ -85,9 +85,9 @@ def embed_plate(
     path, card = find_model(lake, model)
     thing = embeddings(model, key)
     recipe = _recipe(lake, key, card, config=config or EmbedConfig())
-    manifest = lake.manifest(thing)
-    computed = manifest is None or manifest.key != recipe.key
-    if manifest is None or manifest.key != recipe.key:
+    manifest = lake.current(thing, recipe)
+    computed = manifest is None
+    if manifest is None:
         started = datetime.now(UTC)
         with lake.writing(thing):
             counts = _write_embeddings(

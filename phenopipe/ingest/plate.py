@@ -102,13 +102,12 @@ def ingest_plate(
     files = digest_source(index)
     rows = _read_rows(platemap, key)
     plan = _Plan(lake, key, index, files, rows, _write_recipes(key, index, files, rows, config))
-    if plan.images_current and plan.platemap_current:
-        return plan.ref(computed=False)
-    if not plan.platemap_current:
+    images_current, platemap_current = plan.images_current, plan.platemap_current
+    if not platemap_current:
         _publish_platemap(plan)
-    if not plan.images_current:
+    if not images_current:
         _publish_images(plan, config, client=client, on_progress=on_progress)
-    return plan.ref(computed=True)
+    return plan.ref(computed=not (images_current and platemap_current))
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def build_map(
     }
     main = things["map.zarr"]
     if all(lake.is_current(thing, recipe) for thing in things.values()):
-        return _refer(name, lake.require(main, remedy="run `phenopipe map`"), computed=False)
+        return MapRef.of(name, lake.require(main, remedy="run `phenopipe map`"), computed=False)
     started = datetime.now(UTC)
     wells = _read_wells(lake, plates, on_progress)
     alignment, dataset, counts = _make_map(wells, _read_expression(expression), config)
@@ -109,17 +109,7 @@ def build_map(
         manifests = [
             lake.publish(thing, recipe, counts=counts, started=started) for thing in things.values()
         ]
-    return _refer(name, manifests[-1], computed=True)
-
-
-def _refer(name: str, manifest: Manifest, *, computed: bool) -> MapRef:
-    return MapRef(
-        name=name,
-        thing=manifest.thing,
-        key=manifest.key,
-        computed=computed,
-        counts=manifest.counts,
-    )
+    return MapRef.of(name, manifests[-1], computed=True)
 
 
 def _find_plates(

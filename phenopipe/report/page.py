@@ -53,9 +53,8 @@ def write_report(lake: Lake, name: str, *, on_progress: Progress | None = None) 
     trace = trace_map(lake, name)
     thing = map_part(name, "report.html")
     recipe = Recipe("report", STAGE_VERSION, trace.inputs, {})
-    found = lake.manifest(thing)
-    if found is not None and lake.is_current(thing, recipe):
-        return _refer(name, thing.path, found.key, computed=False, counts=found.counts)
+    if published := lake.current(thing, recipe):
+        return MapRef.of(name, published, computed=False)
     started = datetime.now(UTC)
     with lake.writing(thing):
         facts = read_facts(lake, trace, on_progress=on_progress)
@@ -64,11 +63,7 @@ def write_report(lake: Lake, name: str, *, on_progress: Progress | None = None) 
         lake.path(thing).write_bytes(page)
         counts = {**findings.add_up(facts, drawn).counts, "bytes": len(page)}
         manifest = lake.publish(thing, recipe, counts=counts, started=started)
-    return _refer(name, thing.path, manifest.key, computed=True, counts=counts)
-
-
-def _refer(name: str, path: str, key: str, *, computed: bool, counts: dict[str, int]) -> MapRef:
-    return MapRef(name=name, thing=path, key=key, computed=computed, counts=counts)
+    return MapRef.of(name, manifest, computed=True)
 
 
 def render_page(facts: MapFacts, drawn: Sequence[plates.Plate]) -> str:

@@ -112,15 +112,11 @@ def trace_map(lake: Lake, name: str) -> Trace:
 
 def _require_fresh(lake: Lake, thing: Thing, *, remedy: str) -> Manifest:
     manifest = lake.require(thing, remedy=remedy)
-    for path, key in manifest.inputs.items():
-        if path.startswith("source:"):
-            continue
-        now = lake.manifest(Thing(path))
-        if now is None or now.key != key:
-            state = "unpublished" if now is None else "published anew"
-            raise InputError(
-                f"expected {path} as {thing} was made from it, found it {state} since: {remedy}"
-            )
+    for path in lake.changed_inputs(manifest.inputs):
+        state = "published anew" if lake.manifest(Thing(path)) else "unpublished"
+        raise InputError(
+            f"expected {path} as {thing} was made from it, found it {state} since: {remedy}"
+        )
     return manifest
 
 
