@@ -1,6 +1,6 @@
 """The lake as a whole: what is published, stale or half-written; re-read digests; sweep."""
 
-import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from phenopipe.lake import PATTERNS, Lake, Thing
@@ -37,15 +37,15 @@ def list_plates(lake: Lake) -> list[PlateKey]:
     return sorted(PlateKey(*_plate_of(thing.path).split("/")) for thing in lake.published("images"))
 
 
-def tabulate_plates(lake: Lake) -> list[dict[str, str]]:
-    """Tell plates by stages: ``published``, ``stale`` or ``missing`` for each plate of the lake.
+def tabulate_plates(entries: Iterable[Entry]) -> list[dict[str, str]]:
+    """Tell plates by stages, from :func:`describe_lake`: ``published``, ``stale`` or ``missing``.
 
     Returns
     -------
     list of dict
         ``experiment``, ``plate``, ``ingest`` and one key ``embed:<model>`` a model, by plate.
     """
-    states = {entry.thing: entry.state for entry in describe_lake(lake)}
+    states = {entry.thing: entry.state for entry in entries}
     models = sorted({path.split("/")[1] for path in states if path.startswith("embeddings/")})
     plates = sorted(
         {_plate_of(path) for path in states if path.startswith(("images/", "embeddings/"))}
@@ -86,17 +86,22 @@ def sweep_lake(lake: Lake, *, dry_run: bool = False) -> list[str]:
     list of str
         Paths under the root that were removed, or would be, sorted.
     """
-    drafts = (path.relative_to(lake.root).as_posix() for path in lake.root.rglob("*.part"))
-    candidates = sorted({*(thing.path for thing in _unpublished(lake)), *drafts})
-    return [path for path in candidates if _remove(lake, path, dry_run=dry_run)]
+    swept = [thing.path for thing in _unpublished(lake) if _remove(lake, thing, dry_run=dry_run)]
+    for thing, draft in ((thing, draft) for kind in PATTERNS for thing, draft in lake.drafts(kind)):
+        with lake.try_lock(thing) as free:
+            if free and not dry_run:
+                draft.unlink(missing_ok=True)
+        swept += [draft.relative_to(lake.root).as_posix()] if free else []
+    return sorted(swept)
 
 
-def _remove(lake: Lake, path: str, *, dry_run: bool) -> bool:
-    with lake.try_lock(Thing(path)) as free:
-        if free and not dry_run:
-            target = lake.root / path
-            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-        return free
+def _remove(lake: Lake, thing: Thing, *, dry_run: bool) -> bool:
+    with lake.try_lock(thing) as free:
+        # A run may have published it between the listing and the lock.
+        half_written = free and lake.manifest(thing) is None
+        if half_written and not dry_run:
+            lake.clear(thing)
+        return half_written
 
 
 def _published(lake: Lake) -> list[Thing]:

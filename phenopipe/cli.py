@@ -190,9 +190,9 @@ def query(
 @app.command()
 def status(root: Root, as_json: AsJson = False) -> None:
     """Tell plates by stages: published, stale, missing or half-written."""
-    lake = Lake(root)
-    plates = catalogue.tabulate_plates(lake)
-    things = [entry.as_row() for entry in catalogue.describe_lake(lake)]
+    entries = catalogue.describe_lake(Lake(root))
+    plates = catalogue.tabulate_plates(entries)
+    things = [entry.as_row() for entry in entries]
     if as_json:
         print(json.dumps({"plates": plates, "things": things}, indent=1))
         return

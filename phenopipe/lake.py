@@ -272,6 +272,12 @@ class Lake:
         published = set(self.published(kind))
         return [thing for thing in self._find(kind, ending="") if thing not in published]
 
+    def drafts(self, kind: str) -> list[tuple[Thing, Path]]:
+        """List drafts of manifests that a killed run left, each with its thing, sorted."""
+        found = (self.root / kind).glob(f"{PATTERNS[kind]}.json.*.part")
+        paths = ((path.relative_to(self.root).as_posix(), path) for path in found)
+        return sorted((Thing(name.rsplit(".json.", 1)[0]), path) for name, path in paths)
+
     def _find(self, kind: str, *, ending: str) -> list[Thing]:
         found = (self.root / kind).glob(PATTERNS[kind] + ending)
         names = (path.relative_to(self.root).as_posix().removesuffix(ending) for path in found)
@@ -302,9 +308,13 @@ class Lake:
             yield
 
     @contextmanager
-    def try_lock(self, thing: Thing) -> Iterator[bool]:
-        """Lock the thing against other writers; yields False where another holds it."""
-        lock = FileLock(self.root / ".locks" / f"{thing.path}.lock", timeout=0)
+    def try_lock(self, thing: Thing, *, wait: bool = False) -> Iterator[bool]:
+        """Lock the thing against other writers; yields False where another holds it.
+
+        Or waits until the other is done.
+        """
+        timeout_s = -1 if wait else 0
+        lock = FileLock(self.root / ".locks" / f"{thing.path}.lock", timeout=timeout_s)
         Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire()

@@ -33,7 +33,7 @@ def states(lake):
 
 def test_plates_by_stages(lake):
     assert list_plates(lake) == KEYS
-    assert tabulate_plates(lake) == [
+    assert tabulate_plates(describe_lake(lake)) == [
         {
             "experiment": "Batch1",
             "plate": "P1",
@@ -72,6 +72,17 @@ def test_sweeping_leaves_a_running_stage_alone(lake):
         lake.path(torn).write_text("at work")
         assert sweep_lake(lake) == []
         assert lake.path(torn).exists()
+
+
+def test_the_draft_of_a_manifest_is_swept_unless_its_thing_is_at_work(lake):
+    thing = plate_image(KEYS[0])
+    draft = lake.root / f"{thing.manifest}.123.part"
+    draft.write_text("{")
+    with lake.try_lock(thing):
+        assert sweep_lake(lake) == []
+    assert sweep_lake(lake) == ["images/Batch1/P1.zarr.json.123.part"]
+    assert not draft.exists()
+    assert lake.manifest(thing) is not None
 
 
 def test_verify_names_each_file_that_differs(lake):

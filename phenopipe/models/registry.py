@@ -4,7 +4,6 @@ import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock
 from pydantic import ValidationError
 
 from phenopipe.errors import InputError
@@ -49,7 +48,7 @@ def publish_model(lake: Lake, content: bytes, card: Card) -> Path:
     thing = model_folder(card.name, card.version)
     recipe = _recipe(card)
     # Plates that run side by side may publish the same model: the second waits, then finds it.
-    with FileLock(_turn(lake, thing)):
+    with lake.try_lock(Thing(f"{thing.path}.turn"), wait=True):
         published = lake.manifest(thing)
         if published is None:
             _write(lake, thing, content, card)
@@ -148,9 +147,3 @@ def _recipe(card: Card) -> Recipe:
 
 def _onnx_path(lake: Lake, thing: Thing) -> Path:
     return lake.path(thing) / "model.onnx"
-
-
-def _turn(lake: Lake, thing: Thing) -> Path:
-    path = lake.path(Thing(f".locks/{thing.path}.turn"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path

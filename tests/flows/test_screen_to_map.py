@@ -7,7 +7,7 @@ import urllib.request
 import pandas as pd
 import pytest
 
-from phenopipe.catalogue import tabulate_plates
+from phenopipe.catalogue import describe_lake, tabulate_plates
 from phenopipe.lake import Lake, map_part
 
 
@@ -90,7 +90,7 @@ def test_a_plate_that_cannot_be_read_fails_alone_and_is_named(screen, tmp_path, 
     failed = [name for name, state in tasks.items() if state["type"] == "FAILED"]
     assert len(failed) == 1, tasks
     assert failed[0].startswith("ingest")
-    (plate,) = tabulate_plates(Lake(tmp_path / "lake"))
+    (plate,) = tabulate_plates(describe_lake(Lake(tmp_path / "lake")))
     assert plate["experiment"] == "Batch1"
 
 
