@@ -16,9 +16,6 @@ KINDS = ("threads", "local", "cuda", "slurm")
 
 Progress = Callable[[int, int], None]
 
-# Workers must not fight over cores: one thread of BLAS, OpenMP and ONNX Runtime each.
-_PINNED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-
 
 @contextmanager
 def client(kind: str = "local", *, workers: int | None = None) -> Iterator[Client]:
@@ -65,8 +62,9 @@ def _cluster(kind: str, workers: int) -> Any:
             dashboard_address="127.0.0.1:0",
         )
     if kind == "local":
+        # Distributed starts its workers with one thread of BLAS and OpenMP each.
         return LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", env=_PINNED
+            n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0"
         )
     if kind == "cuda":
         return _import("dask_cuda", extra="gpu").LocalCUDACluster()

@@ -9,10 +9,6 @@ from phenopipe.errors import InputError
 
 # Rows x columns of the ANSI/SLAS microplates, by their number of wells.
 PLATE_SHAPES = {
-    6: (2, 3),
-    12: (3, 4),
-    24: (4, 6),
-    48: (6, 8),
     96: (8, 12),
     384: (16, 24),
     1536: (32, 48),

@@ -94,6 +94,24 @@ def unit_rows(x: ArrayLike) -> Floats:
     array([[0.6, 0.8],
            [0. , 0. ]])
     """
+    rows = finite_rows(x)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(lengths > 0, lengths, 1)
+
+
+def finite_rows(x: ArrayLike) -> Floats:
+    """Return the rows in float64, shape (n, d), if all are finite.
+
+    Raises
+    ------
+    InputError
+        If the array is not two-dimensional or holds a value that is not finite.
+
+    Examples
+    --------
+    >>> finite_rows([[1, 2]])
+    array([[1., 2.]])
+    """
     rows = np.asarray(x, dtype=np.float64)
     if rows.ndim != 2:
         raise InputError(f"expected embeddings of shape (n, d), found {rows.shape}")
@@ -101,10 +119,9 @@ def unit_rows(x: ArrayLike) -> Floats:
     if bad.size:
         raise InputError(
             f"expected finite embeddings, found NaN or infinity in {bad.size} of {len(rows)} "
-            f"rows, the first at row {bad[0]}: leave these out"
+            f"rows, the first at row {bad[0]}: leave these out, or embed them again"
         )
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1)
+    return rows
 
 
 def cosine_pairs(x: ArrayLike) -> Floats:

@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from phenopipe.errors import InputError
-from phenopipe.stats import Floats, Moments
+from phenopipe.stats import Floats, Moments, finite_rows
 
 Labels = NDArray[np.str_]
 Components = int | Literal["auto"] | None
@@ -90,7 +90,7 @@ class Alignment(ABC):
         InputError
             If a batch was not fitted, the width is another, or a value is not finite.
         """
-        rows = _finite_rows(x)
+        rows = finite_rows(x)
         labels = _batch_labels(batch, len(rows))
         if unknown := sorted(set(labels.tolist()) - set(self._batches)):
             raise InputError(
@@ -320,7 +320,7 @@ def control_moments(
     >>> {batch: (moments.count, float(moments.mean[0])) for batch, moments in found.items()}
     {'a': (2, 2.0), 'b': (1, 9.0)}
     """
-    rows = _finite_rows(x)
+    rows = finite_rows(x)
     labels = _batch_labels(batch, len(rows))
     is_control = np.asarray(control, dtype=bool)
     if is_control.shape != labels.shape:
@@ -373,19 +373,6 @@ def inverse_root(matrix: Floats) -> Floats:
 
 def _reciprocal(deviations: Floats) -> Floats:
     return np.divide(1.0, deviations, out=np.zeros_like(deviations), where=deviations > 0)
-
-
-def _finite_rows(x: ArrayLike) -> Floats:
-    rows = np.asarray(x, dtype=np.float64)
-    if rows.ndim != 2:
-        raise InputError(f"expected embeddings of shape (n, d), found {rows.shape}")
-    bad = int((~np.isfinite(rows)).any(axis=1).sum())
-    if bad:
-        raise InputError(
-            f"expected finite embeddings, found NaN or infinity in {bad} of {len(rows)} rows: "
-            "leave these rows out, or embed them again"
-        )
-    return rows
 
 
 def _batch_labels(batch: ArrayLike | None, n: int) -> Labels:
