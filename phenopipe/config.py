@@ -1,5 +1,6 @@
 """What a user may set: one frozen section a stage, read from files or arguments at the edge."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,6 +36,23 @@ class IngestConfig(Section):
     """How a vendor's folder becomes a plate image."""
 
     layout: str = Field("auto", description="The vendor's layout, or auto.")
+    pattern: str | None = Field(
+        None,
+        description="Your own regular expression of file paths, with groups named plate, well, "
+        "site, channel, z and t; instead of a layout.",
+    )
+    channels: Path | None = Field(
+        None, description="A CSV with columns channel and stain: vendor names to stains."
+    )
+    z: Literal["keep", "max"] | Annotated[int, Field(ge=0)] = Field(
+        "keep", description="z-stacks: keep them, project their maximum, or pick one step from 0."
+    )
+    t: Literal["keep"] | Annotated[int, Field(ge=0)] = Field(
+        "keep", description="Time points: keep all, or pick one from 0."
+    )
+    illumination: bool = Field(
+        False, description="Divide images by the layout's illumination functions."
+    )
     missing: Literal["fail", "skip"] = Field(
         "fail", description="A site without all its channels: fail the site, or fill with zeros."
     )
@@ -53,6 +71,7 @@ class EmbedConfig(Section):
     provider: Literal["cpu", "cuda"] = Field(
         "cpu", description="ONNX Runtime's execution provider; never another than this one."
     )
+    include_failed: bool = Field(False, description="Embed the fields that failed QC too.")
 
 
 class MapConfig(Section):

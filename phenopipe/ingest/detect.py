@@ -8,9 +8,12 @@ from phenopipe.errors import InputError
 from phenopipe.ingest.index import PlateIndex
 from phenopipe.ingest.layouts import Layout, find_layouts
 from phenopipe.ingest.layouts.folders import list_folder
+from phenopipe.ingest.layouts.pattern import Pattern
 
 
-def read_layout(folder: str | Path, layout: str = "auto") -> PlateIndex:
+def read_layout(
+    folder: str | Path, layout: str = "auto", *, pattern: str | None = None
+) -> PlateIndex:
     """Index one plate's folder by the layout that fits it, or by the one named.
 
     Parameters
@@ -19,6 +22,9 @@ def read_layout(folder: str | Path, layout: str = "auto") -> PlateIndex:
         One plate's folder.
     layout
         ``auto``, or the name of a built-in layout or of an installed package's.
+    pattern
+        A regular expression of the files' paths, instead of a layout; see
+        `phenopipe.ingest.layouts.pattern`.
 
     Raises
     ------
@@ -35,7 +41,7 @@ def read_layout(folder: str | Path, layout: str = "auto") -> PlateIndex:
 check the path
     """
     folder = _check_folder(folder)
-    layouts = _choose_layouts(layout)
+    layouts = _choose_layouts(layout, pattern)
     fitting = _recognise(folder, layouts)
     if not fitting:
         raise InputError(
@@ -49,22 +55,25 @@ check the path
             "name one as layout"
         )
     name, reason = next(iter(fitting.items()))
-    named = reason if layout == "auto" else f"asked for by name; {reason}"
+    asked = layout != "auto" or pattern is not None
+    named = f"asked for by name; {reason}" if asked else reason
     return replace(layouts[name].read(folder), reason=named)
 
 
-def find_plates(source: str | Path, layout: str = "auto") -> list[Path]:
+def find_plates(
+    source: str | Path, layout: str = "auto", *, pattern: str | None = None
+) -> list[Path]:
     """List the plates' folders of a source: itself, or the folders below that are plates.
 
     A plate's inner folders (time points, z-steps, dates and acquisitions) belong to it, and are
-    not plates of their own. Hidden folders and Zarr stores are passed over, and links to folders
-    are not followed.
+    not plates of their own. Hidden folders are passed over, a Zarr store is a plate or nothing,
+    and links to folders are not followed.
 
     Parameters
     ----------
     source
         One plate's folder, or a folder of (folders of) plates.
-    layout
+    layout, pattern
         As in `read_layout`.
 
     Returns
@@ -78,7 +87,7 @@ def find_plates(source: str | Path, layout: str = "auto") -> list[Path]:
         If the source is not there or holds no plate, or the layout is unknown.
     """
     source = _check_folder(source)
-    layouts = _choose_layouts(layout)
+    layouts = _choose_layouts(layout, pattern)
     plates = _search(source, layouts)
     if not plates:
         raise InputError(
@@ -91,8 +100,10 @@ def find_plates(source: str | Path, layout: str = "auto") -> list[Path]:
 def _search(folder: Path, layouts: Mapping[str, Layout]) -> list[Path]:
     if _recognise(folder, layouts):
         return [folder]
+    if folder.suffix == ".zarr":
+        return []
     _, names = list_folder(folder)
-    inner = [name for name in names if not name.startswith(".") and not name.endswith(".zarr")]
+    inner = [name for name in names if not name.startswith(".")]
     return [plate for name in inner for plate in _search(folder / name, layouts)]
 
 
@@ -109,7 +120,13 @@ def _check_folder(folder: str | Path) -> Path:
     return folder
 
 
-def _choose_layouts(layout: str) -> dict[str, Layout]:
+def _choose_layouts(layout: str, pattern: str | None) -> Mapping[str, Layout]:
+    if pattern is not None:
+        if layout not in ("auto", Pattern.name):
+            raise InputError(
+                f"expected a layout or a pattern, found both (layout {layout!r}): give one of them"
+            )
+        return {Pattern.name: Pattern(pattern)}
     layouts = find_layouts()
     if layout == "auto":
         return layouts

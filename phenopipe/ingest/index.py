@@ -1,7 +1,8 @@
 """What a vendor's folder holds: one record an image file, and the plate's own facts."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from phenopipe.plates import FieldKey, Well
@@ -14,7 +15,8 @@ class ImageFile:
     `channel` is the vendor's own token (``"1"`` for ``_w1``). `z` and `t` count from 0; None means
     that the file has no such token: a single plane or projection, a single time point. Images
     without `z` are an acquisition of their own beside a z-stack of the same field. `path` is empty
-    where the image is absent.
+    where the image is absent. `page` says which plane of a file that holds several, counted from 0
+    over the leading axes of the decoded array ``(…, y, x)``; None where the file is one plane.
     """
 
     path: str
@@ -23,6 +25,7 @@ class ImageFile:
     channel: str
     z: int | None = None
     t: int | None = None
+    page: int | None = None
 
     @property
     def field_key(self) -> FieldKey:
@@ -33,6 +36,26 @@ class ImageFile:
     def plane(self) -> tuple[str, int | None, int | None]:
         """Channel token, z and t: which plane of the field this is."""
         return self.channel, self.z, self.t
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where and when a field was taken, as far as the vendor tells.
+
+    Parameters
+    ----------
+    x_um, y_um, z_um
+        The stage's position in micrometres; x grows to the right and y downwards, as in the
+        image. In which frame (the plate's or the well's) is the vendor's own.
+    acquired
+        When the field's first image was taken, with its time zone; UTC where the vendor gives
+        none.
+    """
+
+    x_um: float | None = None
+    y_um: float | None = None
+    z_um: float | None = None
+    acquired: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +89,15 @@ class PlateIndex:
         Side of a pixel in micrometres, where the vendor tells.
     metadata_files
         The vendor's own index files (HTD …): inputs of the plate's digest, not images.
+    z_step_um, time_step_s
+        Distance of z-steps in micrometres and of time points in seconds, where the vendor tells.
+    places
+        Where and when each field was taken, of the fields for which the vendor tells.
+    illumination
+        The file of each channel token's illumination function, relative to the folder: an array
+        ``(y, x)`` by which an image is divided where that is asked for.
+    expected
+        Number of images that the vendor's own index promises; None where it promises none.
     """
 
     folder: Path
@@ -80,6 +112,11 @@ class PlateIndex:
     absent: tuple[ImageFile, ...] = ()
     pixel_size_um: float | None = None
     metadata_files: tuple[str, ...] = ()
+    z_step_um: float | None = None
+    time_step_s: float | None = None
+    places: Mapping[FieldKey, Place] = field(default_factory=dict)
+    illumination: Mapping[str, str] = field(default_factory=dict)
+    expected: int | None = None
 
     @property
     def fields(self) -> list[FieldKey]:
@@ -125,7 +162,8 @@ def find_absent(images: Sequence[ImageFile], expected: Iterable[FieldKey]) -> li
     >>> files = [ImageFile("a", a01, 1, "1"), ImageFile("b", a01, 1, "2"),
     ...          ImageFile("c", a01, 2, "1")]
     >>> find_absent(files, [FieldKey(a01, 1), FieldKey(a01, 2)])
-    [ImageFile(path='', well=Well(row=0, column=0), field=2, channel='2', z=None, t=None)]
+    [ImageFile(path='', well=Well(row=0, column=0), field=2, channel='2', z=None, t=None, \
+page=None)]
     """
     found = {(image.field_key, image.plane) for image in images}
     planes = list(dict.fromkeys(image.plane for image in images))
