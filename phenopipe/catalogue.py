@@ -1,10 +1,14 @@
 """The lake as a whole: what is published, stale or half-written; re-read digests; sweep."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from phenopipe.lake import PATTERNS, Lake, Thing
+from phenopipe.lake import PATTERNS, Lake, Manifest, Thing, changed_inputs
 from phenopipe.plates import PlateKey
+
+# Manifests read at a time: on object storage each is a request of some 50 ms.
+_READERS = 16
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -27,9 +31,14 @@ def describe_lake(lake: Lake) -> list[Entry]:
     A thing is *half-written* where data lie without a manifest: a run was stopped there, or is
     still at work.
     """
-    entries = [Entry(thing.path, *_judge(lake, thing)) for thing in _published(lake)]
-    half_written = (Entry(thing.path, "half-written") for thing in _unpublished(lake))
-    return sorted([*entries, *half_written])
+    published = _published(lake)
+    data = {thing for kind in PATTERNS for thing in lake.data(kind)}
+    with ThreadPoolExecutor(_READERS) as pool:
+        manifests = dict(zip(published, pool.map(lake.manifest, published), strict=True))
+    keys = {thing: manifest.key for thing, manifest in manifests.items() if manifest}
+    judged = {thing: _judge(manifest, keys, data) for thing, manifest in manifests.items()}
+    judged |= {thing: ("half-written", "") for thing in data if thing not in keys}
+    return sorted(Entry(thing.path, *told) for thing, told in judged.items())
 
 
 def list_plates(lake: Lake) -> list[PlateKey]:
@@ -86,22 +95,23 @@ def sweep_lake(lake: Lake, *, dry_run: bool = False) -> list[str]:
     list of str
         Paths under the root that were removed, or would be, sorted.
     """
-    swept = [thing.path for thing in _unpublished(lake) if _remove(lake, thing, dry_run=dry_run)]
-    for thing, draft in ((thing, draft) for kind in PATTERNS for thing, draft in lake.drafts(kind)):
-        with lake.try_lock(thing) as free:
-            if free and not dry_run:
-                draft.unlink(missing_ok=True)
-        swept += [draft.relative_to(lake.root).as_posix()] if free else []
-    return sorted(swept)
+    torn = [(thing, thing.path) for thing in _unpublished(lake)]
+    return sorted(
+        path
+        for thing, path in [*torn, *lake.leftovers()]
+        if (lake.is_free(thing) if dry_run else _remove(lake, thing, path))
+    )
 
 
-def _remove(lake: Lake, thing: Thing, *, dry_run: bool) -> bool:
+def _remove(lake: Lake, thing: Thing, path: str) -> bool:
+    if not lake.is_free(thing):
+        return False
     with lake.try_lock(thing) as free:
         # A run may have published it between the listing and the lock.
-        half_written = free and lake.manifest(thing) is None
-        if half_written and not dry_run:
-            lake.clear(thing)
-        return half_written
+        vain = free and (path != thing.path or lake.manifest(thing) is None)
+        if vain:
+            lake.remove(path)
+        return vain
 
 
 def _published(lake: Lake) -> list[Thing]:
@@ -112,11 +122,15 @@ def _unpublished(lake: Lake) -> list[Thing]:
     return [thing for kind in PATTERNS for thing in lake.unpublished(kind)]
 
 
-def _judge(lake: Lake, thing: Thing) -> tuple[str, str]:
-    manifest = lake.require(thing, remedy="run the stage again")
-    if not lake.path(thing).exists():
+def _judge(
+    manifest: Manifest | None, keys: Mapping[Thing, str], data: Collection[Thing]
+) -> tuple[str, str]:
+    # It went between the listing and the reading: a run has begun to write it anew.
+    if manifest is None:
+        return "half-written", ""
+    if Thing(manifest.thing) not in data:
         return "damaged", "its data are gone"
-    changed = lake.changed_inputs(manifest.inputs)
+    changed = changed_inputs(manifest.inputs, keys.get)
     return ("stale", f"changed since: {', '.join(changed)}") if changed else ("published", "")
 
 

@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -11,17 +12,17 @@ KEYS = [PlateKey("Batch1", "P1"), PlateKey("Batch1", "P2")]
 
 def publish(lake, thing, inputs, *, version=1):
     with lake.writing(thing):
-        folder = lake.path(thing)
-        folder.mkdir()
-        (folder / "data").write_text(thing.path)
+        with lake.draft(thing) as folder:
+            folder.mkdir()
+            (folder / "data").write_text(thing.path)
         recipe = Recipe("stage", version, inputs, {})
         return lake.publish(thing, recipe, counts={}, started=datetime.now(UTC))
 
 
 @pytest.fixture
-def lake(tmp_path):
+def lake(root):
     """Two ingested plates; the first one embedded."""
-    lake = Lake(tmp_path)
+    lake = Lake(root)
     manifests = [publish(lake, plate_image(key), {}) for key in KEYS]
     publish(lake, embeddings("classical", KEYS[0]), {manifests[0].thing: manifests[0].key})
     return lake
@@ -56,27 +57,30 @@ def test_a_thing_goes_stale_when_its_input_is_published_anew(lake):
 
 def test_half_written_data_are_told_and_swept(lake):
     torn = embeddings("classical", KEYS[1])
-    with lake.writing(torn):
-        lake.path(torn).write_text("half")
+    with lake.writing(torn), lake.draft(torn) as path:
+        path.write_text("half")
     assert states(lake)[torn.path] == "half-written"
     assert sweep_lake(lake, dry_run=True) == [torn.path]
-    assert lake.path(torn).exists()
+    assert lake.unpublished("embeddings") == [torn]
     assert sweep_lake(lake) == [torn.path]
-    assert not lake.path(torn).exists()
+    assert lake.unpublished("embeddings") == []
     assert states(lake) == dict.fromkeys(states(lake), "published")
 
 
 def test_sweeping_leaves_a_running_stage_alone(lake):
     torn = embeddings("classical", KEYS[1])
     with lake.writing(torn):
-        lake.path(torn).write_text("at work")
+        with lake.draft(torn) as path:
+            path.write_text("at work")
         assert sweep_lake(lake) == []
-        assert lake.path(torn).exists()
+        assert sweep_lake(lake, dry_run=True) == []
+        assert lake.unpublished("embeddings") == [torn]
 
 
-def test_the_draft_of_a_manifest_is_swept_unless_its_thing_is_at_work(lake):
-    thing = plate_image(KEYS[0])
-    draft = lake.root / f"{thing.manifest}.123.part"
+def test_the_draft_of_a_manifest_is_swept_unless_its_thing_is_at_work(tmp_path):
+    lake, thing = Lake(tmp_path), plate_image(KEYS[0])
+    publish(lake, thing, {})
+    draft = Path(lake.root) / f"{thing.manifest}.123.part"
     draft.write_text("{")
     with lake.try_lock(thing):
         assert sweep_lake(lake) == []
@@ -87,15 +91,22 @@ def test_the_draft_of_a_manifest_is_swept_unless_its_thing_is_at_work(lake):
 
 def test_verify_names_each_file_that_differs(lake):
     assert verify_lake(lake) == []
-    data = lake.path(plate_image(KEYS[0]))
-    (data / "data").write_text("other")
-    (data / "stray").write_text("x")
+    for name in ("data", "stray"):
+        with lake.draft(plate_image(KEYS[0]), name) as path:
+            path.write_text("other")
     (found,) = verify_lake(lake)
     assert found.thing == "images/Batch1/P1.zarr"
     assert found.why == "data: has other bytes; stray: was not published"
 
 
-def test_a_model_is_a_thing_of_its_own(tmp_path):
-    lake = Lake(tmp_path)
+def test_data_that_are_gone_are_told(lake):
+    lake.remove(plate_image(KEYS[1]).path)
+    (entry,) = [e for e in describe_lake(lake) if e.state != "published"]
+    assert (entry.thing, entry.state) == (plate_image(KEYS[1]).path, "damaged")
+    assert [entry.thing for entry in verify_lake(lake)] == [plate_image(KEYS[1]).path]
+
+
+def test_a_model_is_a_thing_of_its_own(root):
+    lake = Lake(root)
     publish(lake, Thing("models/classical/1"), {})
     assert [entry.thing for entry in describe_lake(lake)] == ["models/classical/1"]

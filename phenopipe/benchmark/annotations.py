@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from phenopipe.digests import digest_file
 from phenopipe.errors import InputError
-from phenopipe.lake import digest_file
 
 COLUMNS = ("entity1", "entity2")
 
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Annotation:
-    """One source of known relationships: its name, its file's SHA-256, and its pairs."""
+    """One source of known relationships: its name, its file's digest, and its pairs."""
 
     source: str
     digest: str

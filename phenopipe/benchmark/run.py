@@ -72,7 +72,8 @@ def benchmark_map(
     with lake.writing(table):
         data = read_map(lake, map_zarr, annotations=sources)
         rows = _score(data, metrics, config=config, on_progress=on_progress)
-        pq.write_table(pa.Table.from_pylist(rows, schema=BENCHMARK), lake.path(table))
+        with lake.draft(table) as path:
+            pq.write_table(pa.Table.from_pylist(rows, schema=BENCHMARK), path)
         counts = {"rows": len(rows), "metrics": len(metrics), "sources": len(sources)}
         manifest = lake.publish(table, recipe, counts=counts, started=started)
     return MapRef.of(name, manifest, computed=True)
@@ -86,7 +87,10 @@ def read_map(lake: Lake, map_zarr: Thing, *, annotations: Sequence[Annotation]) 
     InputError
         If the map lacks a variable.
     """
-    with xr.open_zarr(lake.path(map_zarr), consolidated=False, chunks=None) as opened:
+    with (
+        lake.fetched(map_zarr) as path,
+        xr.open_zarr(path, consolidated=False, chunks=None) as opened,
+    ):
         dataset = check_map(opened, where=map_zarr.path).load()
     embeddings = {"none": dataset["embedding_uncorrected"].to_numpy()}
     if dataset.attrs.get("correct") != "none":

@@ -16,9 +16,10 @@ import xarray as xr
 
 from phenopipe.compute import Progress
 from phenopipe.config import MapConfig
+from phenopipe.digests import digest_file
 from phenopipe.errors import InputError
 from phenopipe.genome import find_arm, unexpressed
-from phenopipe.lake import Lake, Manifest, MapRef, Recipe, Thing, digest_file, map_part
+from phenopipe.lake import Lake, Manifest, MapRef, Recipe, Thing, map_part
 from phenopipe.maps.aggregate import (
     Exclusion,
     Profiles,
@@ -102,9 +103,12 @@ def build_map(
     neighbours = top_neighbours(dataset["embedding"].to_numpy(), labels, top=config.top)
     # Only now: an input at fault leaves the map of before as it was.
     with lake.writing(*reversed(things.values())):
-        _write_zarr(alignment, lake.path(things["alignment.zarr"]))
-        pq.write_table(neighbours, lake.path(things["neighbours.parquet"]))
-        _write_zarr(dataset, lake.path(main))
+        with lake.draft(things["alignment.zarr"]) as path:
+            _write_zarr(alignment, path)
+        with lake.draft(things["neighbours.parquet"]) as path:
+            pq.write_table(neighbours, path)
+        with lake.draft(main) as path:
+            _write_zarr(dataset, path)
         counts["plates"] = len(plates)
         manifests = [
             lake.publish(thing, recipe, counts=counts, started=started) for thing in things.values()
@@ -156,7 +160,8 @@ def _read_wells(lake: Lake, plates: Iterable[Thing], on_progress: Progress | Non
     things = list(plates)
     parts: list[Profiles] = []
     for done, thing in enumerate(things, start=1):
-        table = pq.read_table(lake.path(thing))
+        with lake.fetched(thing) as path:
+            table = pq.read_table(path)
         part = average_wells(check_embeddings(table, where=thing.path), where=thing.path)
         if parts and part.values.shape[1] != parts[0].values.shape[1]:
             raise InputError(
@@ -296,7 +301,7 @@ def _write_zarr(dataset: xr.Dataset, path: Path) -> None:
 
 
 def open_map(lake: Lake, name: str) -> xr.Dataset:
-    """Open a published map.
+    """Read a published map.
 
     Returns
     -------
@@ -311,8 +316,11 @@ def open_map(lake: Lake, name: str) -> xr.Dataset:
     """
     thing = map_part(name, "map.zarr")
     lake.require(thing, remedy=f"run `phenopipe map --root {lake.root} --name {name}`")
-    dataset = xr.open_zarr(lake.path(thing), consolidated=False, chunks=None)
-    return check_map(dataset, where=thing.path)
+    with (
+        lake.fetched(thing) as path,
+        xr.open_zarr(path, consolidated=False, chunks=None) as dataset,
+    ):
+        return check_map(dataset, where=thing.path).load()
 
 
 def query_map(lake: Lake, name: str, perturbation: str, *, top: int = 10) -> pa.Table:
@@ -330,7 +338,8 @@ def query_map(lake: Lake, name: str, perturbation: str, *, top: int = 10) -> pa.
     """
     thing = map_part(name, "neighbours.parquet")
     lake.require(thing, remedy=f"run `phenopipe map --root {lake.root} --name {name}`")
-    table = check_table(pq.read_table(lake.path(thing)), NEIGHBOURS, where=thing.path)
+    with lake.fetched(thing) as path:
+        table = check_table(pq.read_table(path), NEIGHBOURS, where=thing.path)
     names = sorted(set(table["perturbation"].to_pylist()))
     if perturbation not in names:
         folded = {label.casefold(): label for label in names}

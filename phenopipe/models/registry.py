@@ -10,7 +10,7 @@ from phenopipe.errors import InputError
 from phenopipe.lake import Lake, Recipe, Thing, model_folder
 from phenopipe.models.card import Card
 from phenopipe.models.classical import build_classical, classical_card
-from phenopipe.models.session import open_session, read_model
+from phenopipe.models.session import open_session
 
 STAGE_VERSION = 1
 
@@ -31,13 +31,8 @@ def add_model(lake: Lake, folder: Path) -> Card:
     return card
 
 
-def publish_model(lake: Lake, content: bytes, card: Card) -> Path:
+def publish_model(lake: Lake, content: bytes, card: Card) -> None:
     """Publish a model's bytes and its card; nothing happens where the same are published.
-
-    Returns
-    -------
-    Path
-        Where ``model.onnx`` lies.
 
     Raises
     ------
@@ -47,6 +42,8 @@ def publish_model(lake: Lake, content: bytes, card: Card) -> Path:
     """
     thing = model_folder(card.name, card.version)
     recipe = _recipe(card)
+    if lake.is_current(thing, recipe):
+        return
     # Plates that run side by side may publish the same model: the second waits, then finds it.
     with lake.try_lock(Thing(f"{thing.path}.turn"), wait=True):
         published = lake.manifest(thing)
@@ -57,16 +54,15 @@ def publish_model(lake: Lake, content: bytes, card: Card) -> Path:
                 f"expected a new version of model {card.name}, found {card.version} published "
                 "with other content: give the card another version"
             )
-    return _onnx_path(lake, thing)
 
 
-def find_model(lake: Lake, name: str) -> tuple[Path, Card]:
-    """Find the newest version of a model: the path of its ``model.onnx``, and its card.
+def find_model(lake: Lake, name: str) -> Card:
+    """Find the card of a model's newest version.
 
     Raises
     ------
     InputError
-        If no version is published, or ``model.onnx`` has another digest than its card says.
+        If no version is published.
     """
     cards = [card for card in list_models(lake) if card.name == name]
     if not cards:
@@ -75,10 +71,7 @@ def find_model(lake: Lake, name: str) -> tuple[Path, Card]:
             f"expected a model {name} in {lake.root}, found {found}: choose one of these, "
             "classical, or add it (phenopipe models add)"
         )
-    card = max(cards, key=lambda card: card.release)
-    path = _onnx_path(lake, model_folder(card.name, card.version))
-    read_model(path, card.digest)
-    return path, card
+    return max(cards, key=lambda card: card.release)
 
 
 def ensure_classical(lake: Lake) -> Card:
@@ -90,7 +83,7 @@ def ensure_classical(lake: Lake) -> Card:
 
 def list_models(lake: Lake) -> list[Card]:
     """List the cards of a lake's models, by name and version."""
-    cards = [read_card(lake.path(thing) / "card.json") for thing in lake.published("models")]
+    cards = [_parse_card(lake.read_bytes(t, "card.json"), t) for t in lake.published("models")]
     return sorted(cards, key=lambda card: (card.name, card.release))
 
 
@@ -102,13 +95,17 @@ def read_card(path: Path) -> Card:
     InputError
         Naming the first entry that is not as it should be.
     """
+    return _parse_card(path.read_bytes(), path)
+
+
+def _parse_card(content: bytes, where: object) -> Card:
     try:
-        return Card.model_validate_json(path.read_bytes())
+        return Card.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         entry = ".".join(str(part) for part in first["loc"]) or "the file"
         raise InputError(
-            f"expected a model's card in {path}, found {entry}: {first['msg']}: correct the card"
+            f"expected a model's card in {where}, found {entry}: {first['msg']}: correct the card"
         ) from error
 
 
@@ -131,10 +128,10 @@ def _write(lake: Lake, thing: Thing, content: bytes, card: Card) -> None:
     _check_content(content, card)
     started = datetime.now(UTC)
     with lake.writing(thing):
-        folder = lake.path(thing)
-        folder.mkdir()
-        (folder / "model.onnx").write_bytes(content)
-        (folder / "card.json").write_text(card.model_dump_json(indent=1))
+        with lake.draft(thing) as folder:
+            folder.mkdir()
+            (folder / "model.onnx").write_bytes(content)
+            (folder / "card.json").write_text(card.model_dump_json(indent=1))
         counts = {"bytes": len(content)}
         lake.publish(thing, _recipe(card), counts=counts, started=started)
 
@@ -143,7 +140,3 @@ def _recipe(card: Card) -> Recipe:
     inputs = {"source:model.onnx": card.digest}
     parameters = card.model_dump(mode="json")
     return Recipe("models", STAGE_VERSION, inputs, parameters, model_digest=card.digest)
-
-
-def _onnx_path(lake: Lake, thing: Thing) -> Path:
-    return lake.path(thing) / "model.onnx"

@@ -12,6 +12,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
 from phenopipe.errors import InputError
+from phenopipe.lake import Lake, Thing
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -132,30 +133,30 @@ def open_session(model: Path | bytes, *, provider: str = "cpu", threads: int = 1
 
 
 @lru_cache(maxsize=2)
-def open_cached_session(path: Path, digest: str, provider: str) -> Session:
-    """Load a model once a worker process, if its file has the digest.
+def open_cached_session(root: str, model: Thing, digest: str, provider: str) -> Session:
+    """Load a lake's model once a worker process, if it has the digest.
 
     Raises
     ------
     InputError
-        If the file differs, or the model does not load on the provider.
+        If the model has another digest, or does not load on the provider.
     """
-    return open_session(read_model(path, digest), provider=provider)
+    return open_session(read_model(Lake(root), model, digest), provider=provider)
 
 
-def read_model(path: Path, digest: str) -> bytes:
-    """Read a model's file, if it has the digest.
+def read_model(lake: Lake, model: Thing, digest: str) -> bytes:
+    """Read a model's ``model.onnx``, if it has the digest.
 
     Raises
     ------
     InputError
         If it differs: damaged, or changed after it was published.
     """
-    content = path.read_bytes()
+    content = lake.read_bytes(model, "model.onnx")
     found = hashlib.sha256(content).hexdigest()
     if found != digest:
         raise InputError(
-            f"expected SHA-256 {digest[:12]}… of {path}, found {found[:12]}…: the file was "
+            f"expected SHA-256 {digest[:12]}… of {model}, found {found[:12]}…: the file was "
             "changed or damaged, delete the model's folder and manifest and add it again"
         )
     return content

@@ -60,7 +60,8 @@ def write_report(lake: Lake, name: str, *, on_progress: Progress | None = None) 
         facts = read_facts(lake, trace, on_progress=on_progress)
         drawn = plates.draw_plates(facts.plates)
         page = render_page(facts, drawn).encode()
-        lake.path(thing).write_bytes(page)
+        with lake.draft(thing) as path:
+            path.write_bytes(page)
         counts = {**findings.add_up(facts, drawn).counts, "bytes": len(page)}
         manifest = lake.publish(thing, recipe, counts=counts, started=started)
     return MapRef.of(name, manifest, computed=True)

@@ -141,11 +141,14 @@ def read_facts(lake: Lake, trace: Trace, *, on_progress: Progress | None = None)
         If a table lacks a column or the map a variable.
     """
     where = map_part(trace.name, "map.zarr")
-    with xr.open_zarr(lake.path(where), chunks=None, consolidated=False) as opened:
+    with (
+        lake.fetched(where) as path,
+        xr.open_zarr(path, chunks=None, consolidated=False) as opened,
+    ):
         dataset = schema.check_map(opened.load(), where=where.path)
     plates = []
     for key in trace.plates:
-        plates.append(_read_plate(lake, trace.model, key))
+        plates.append(_read_plate(lake, key, trace.embeddings[embeddings(trace.model, key).path]))
         if on_progress:
             on_progress(len(plates), len(trace.plates))
     return MapFacts(
@@ -157,16 +160,17 @@ def read_facts(lake: Lake, trace: Trace, *, on_progress: Progress | None = None)
     )
 
 
-def _read_plate(lake: Lake, model: str, key: PlateKey) -> PlateFacts:
+def _read_plate(lake: Lake, key: PlateKey, embedded: Manifest) -> PlateFacts:
     return PlateFacts(
         key=key,
         qc=_read(lake, qc_table(key), schema.QC),
         ledger=_read(lake, ledger(key), schema.LEDGER),
-        n_crops=pq.read_metadata(lake.path(embeddings(model, key))).num_rows,
+        n_crops=embedded.counts["crops"],
     )
 
 
 def _read(lake: Lake, thing: Thing, wanted: pa.Schema) -> pd.DataFrame:
-    table = schema.check_table(pq.read_table(lake.path(thing)), wanted, where=thing.path)
+    with lake.fetched(thing) as path:
+        table = schema.check_table(pq.read_table(path), wanted, where=thing.path)
     frame: pd.DataFrame = table.select(wanted.names).to_pandas()
     return frame

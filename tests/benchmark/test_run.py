@@ -39,7 +39,8 @@ def publish_map(lake, *, correct="arms", seed=0):
     )
     thing = map_part("demo", "map.zarr")
     with lake.writing(thing):
-        dataset.to_zarr(lake.path(thing), zarr_format=3, consolidated=False)
+        with lake.draft(thing) as path:
+            dataset.to_zarr(path, zarr_format=3, consolidated=False)
         recipe = Recipe("map", 1, {}, {"seed": seed, "correct": correct})
         lake.publish(thing, recipe, counts={}, started=datetime.now(UTC))
     return dataset

@@ -71,7 +71,8 @@ def put_plate(lake, key, *, digest="ab" * 32, **drawn):
     schema = embeddings_schema(width, {"zfpkm": pa.float64()})
     with lake.writing(thing):
         table = pa.Table.from_pylist(draw_plate(key, **drawn), schema=schema)
-        pq.write_table(table, lake.path(thing))
+        with lake.draft(thing) as path:
+            pq.write_table(table, path)
         recipe = Recipe("embed", 1, {}, {"plate": str(key)}, digest)
         lake.publish(thing, recipe, counts={}, started=datetime(2026, 1, 1, tzinfo=UTC))
 

@@ -7,7 +7,8 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from phenopipe.errors import InputError
-from phenopipe.models import build_classical, open_session
+from phenopipe.lake import Lake, Thing
+from phenopipe.models import build_classical, ensure_classical, open_session
 from phenopipe.models.session import open_cached_session, read_model
 
 CROPS = np.random.default_rng(3).integers(100, 4000, (3, 2, 24, 24), np.uint16)
@@ -77,12 +78,12 @@ def test_a_model_of_floats_is_refused():
 
 
 def test_a_changed_file_is_refused(tmp_path):
-    path = tmp_path / "model.onnx"
-    content = build_classical().SerializeToString()
-    path.write_bytes(content)
-    digest = hashlib.sha256(content).hexdigest()
-    assert read_model(path, digest) == content
-    assert open_cached_session(path, digest, "cpu") is open_cached_session(path, digest, "cpu")
-    path.write_bytes(content[:-1])
-    with pytest.raises(InputError, match="changed or damaged"):
-        read_model(path, digest)
+    lake, model = Lake(tmp_path), Thing("models/classical/1")
+    digest = ensure_classical(lake).digest
+    assert hashlib.sha256(read_model(lake, model, digest)).hexdigest() == digest
+    once, again = (open_cached_session(lake.root, model, digest, "cpu") for _ in range(2))
+    assert once is again
+    path = tmp_path / "models/classical/1/model.onnx"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"of models/classical/1, found .* changed or damaged"):
+        read_model(lake, model, digest)

@@ -77,15 +77,17 @@ def build_lake(root: Path) -> Lake:
 def put_table(lake: Lake, thing: Thing, frame, kind, *, inputs=None, **parameters) -> None:
     with lake.writing(thing):
         table = pa.Table.from_pandas(frame, schema=kind, preserve_index=False)
-        pq.write_table(table, lake.path(thing))
+        with lake.draft(thing) as path:
+            pq.write_table(table, path)
         recipe = Recipe(thing.kind, 1, inputs or {}, parameters)
-        lake.publish(thing, recipe, counts={"rows": len(frame)}, started=STARTED)
+        lake.publish(thing, recipe, counts={"crops": len(frame)}, started=STARTED)
 
 
 def put_map(lake: Lake, dataset: xr.Dataset, sources: dict[str, str]) -> None:
     thing = map_part("demo", "map.zarr")
     with lake.writing(thing):
-        dataset.to_zarr(lake.path(thing), zarr_format=3, consolidated=False)
+        with lake.draft(thing) as path:
+            dataset.to_zarr(path, zarr_format=3, consolidated=False)
         recipe = Recipe("map", 1, sources, {"align": "tvn", "correct": "arms"}, "ab" * 32)
         lake.publish(thing, recipe, counts={"perturbations": 150}, started=STARTED)
 
@@ -114,10 +116,11 @@ def draw_qc(key: PlateKey, random: np.random.Generator) -> pd.DataFrame:
         reason = bad[5] if bad else "4 cells, plate median 52" if sparse else ""
         for channel in CHANNELS:
             focus = 10 + random.normal() - blur
-            measures = (900, 400, 2500, 0.41 if bad and bad[4] == "saturated" else 0.001, focus, -2)
+            saturated = 0.41 if bad and bad[4] == "saturated" else 0.001
+            measures = (900, 400, 2500, saturated, focus, -2, 0.4)
             count = cells if channel == "DNA" else None
             rows.append((key.experiment, key.plate, well, field, channel, *measures, count))
-            rows[-1] += (verdict, reason)
+            rows[-1] += (verdict, reason, verdict, reason, "pass", "")
     frame = pd.DataFrame(rows, columns=schema.QC.names)
     return frame.astype({"cells": "Int32"})
 
