@@ -1,21 +1,21 @@
 import io
 import logging
 import pickle
-import struct
+import subprocess
+import sys
 
 import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phenopipe.ingest.images import (
-    MAX_BYTES,
     ImageFault,
     decode_image,
     read_image,
-    read_metaseries,
 )
 
 ODD_TIFFS = 93
@@ -55,50 +55,11 @@ def test_gives_back_the_pixels_that_were_written(how, tmp_path):
     assert image.dtype.isnative
 
 
-def test_stacks_the_pages_of_a_file():
-    pages = np.stack([PIXELS, PIXELS + 1])
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, pages, photometric="minisblack", metadata=None)
-    np.testing.assert_array_equal(decode_image(buffer.getvalue(), "two.tif"), pages)
-
-
-def test_refuses_pages_of_different_sizes():
-    buffer = io.BytesIO()
-    with tifffile.TiffWriter(buffer) as writer:
-        writer.write(PIXELS, metadata=None)
-        writer.write(PIXELS[:5], metadata=None)
-    assert fault_of(buffer.getvalue()).kind == "unsupported"
-
-
-def test_refuses_an_imagej_stack_behind_one_page():
-    # Above 4 GB ImageJ writes one page and the further planes behind it: reading the page
-    # alone would lose them unseen.
-    data = tiff_bytes().replace(b"one field", b"ImageJ=1\n")
-    assert decode_image(data, "one.tif").shape == PIXELS.shape
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, PIXELS, description="ImageJ=1.53\nimages=9\n", metadata=None)
-    assert fault_of(buffer.getvalue()).kind == "unsupported"
-
-
 @pytest.mark.parametrize("how", WRITTEN)
 def test_names_a_fault_wherever_a_file_is_cut_off(how):
     data = WRITTEN[how]
     read = [cut for cut in range(len(data)) if not is_fault(data[:cut])]
     assert read == []
-
-
-@given(
-    how=st.sampled_from(sorted(WRITTEN)),
-    flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=8),
-)
-@settings(max_examples=400, deadline=None)
-def test_gives_an_image_or_a_fault_for_damaged_bytes(how, flips):
-    data = bytearray(WRITTEN[how])
-    for place, value in flips:
-        data[place % len(data)] = value
-    if not is_fault(bytes(data)):
-        image = decode_image(bytes(data), "damaged.tif")
-        assert 0 < image.nbytes <= MAX_BYTES
 
 
 @given(st.binary(max_size=400))
@@ -107,36 +68,6 @@ def test_gives_a_fault_for_bytes_that_are_no_image(data):
     assert is_fault(data)
     assert is_fault(b"II*\x00" + data)
     assert is_fault(b"\x89PNG\r\n\x1a\n" + data)
-
-
-def test_refuses_a_header_that_declares_more_than_memory():
-    with tifffile.TiffFile(io.BytesIO(WRITTEN["Zstandard"])) as tiff:
-        tags = tiff.pages.first.tags
-        places = [tags[name].offset for name in ("ImageWidth", "ImageLength")]
-    data = bytearray(WRITTEN["Zstandard"])
-    for place in places:
-        data[place + 2 : place + 12] = struct.pack("<HII", 4, 1, 1_500_000)
-    fault = fault_of(bytes(data))
-    assert fault.kind == "too_large"
-    assert "1500000" in fault.text
-
-
-def test_refuses_an_empty_strip_rather_than_fill_it_with_zeros():
-    data = bytearray(WRITTEN["Deflate"])
-    with tifffile.TiffFile(io.BytesIO(bytes(data))) as tiff:
-        counts = tiff.pages.first.tags["StripByteCounts"]
-    size = counts.valuebytecount // counts.count
-    data[counts.valueoffset : counts.valueoffset + size] = bytes(size)
-    assert np.all(tifffile.imread(io.BytesIO(bytes(data)))[:7] == 0)
-    assert fault_of(bytes(data)).kind == "truncated"
-
-
-def test_refuses_pages_that_run_in_a_circle():
-    data = bytearray(WRITTEN["plain"])
-    with tifffile.TiffFile(io.BytesIO(bytes(data))) as tiff:
-        start, n_tags = tiff.pages.first.offset, len(tiff.pages.first.tags)
-    struct.pack_into("<I", data, start + 2 + 12 * n_tags, start)
-    assert fault_of(bytes(data)).kind == "corrupt"
 
 
 @pytest.mark.parametrize(
@@ -175,19 +106,9 @@ def test_a_fault_travels_between_processes():
     assert str(copy) == str(fault)
 
 
-def test_reads_the_pixel_size_of_the_resolution_tag(tmp_path):
-    path = tmp_path / "field.tif"
-    path.write_bytes(tiff_bytes(resolution=(1e4 / 0.65, 1e4 / 0.65), resolutionunit="CENTIMETER"))
-    assert read_metaseries(path) == ({}, pytest.approx(0.65))
-    path.write_bytes(tiff_bytes(resolution=(72, 72), resolutionunit="INCH"))
-    assert read_metaseries(path) == ({}, None)
-
-
-def test_reads_odd_tiffs_as_tifffile_does_or_names_the_fault(shared):
-    """61 of the 93 are decoded; a faulty one is never read as something else than by tifffile."""
-    paths = [path for path in sorted(shared("plates/odd_tiffs").rglob("*")) if path.is_file()]
-    paths = [path for path in paths if path.name != "LICENSE.upstream"]
-    assert len(paths) == ODD_TIFFS
+def test_reads_odd_tiffs_as_two_libraries_do_or_names_the_fault(shared):
+    """61 of the 93 are decoded, each as tifffile and libtiff do; 32 are named."""
+    paths = odd_tiffs(shared)
     kinds = {}
     for path in paths:
         try:
@@ -195,15 +116,63 @@ def test_reads_odd_tiffs_as_tifffile_does_or_names_the_fault(shared):
         except ImageFault as fault:
             kinds[path.name] = fault.kind
             continue
-        with tifffile.TiffFile(path, is_ome=False) as tiff:
-            pages = [page.asarray() for page in tiff.pages]
-        np.testing.assert_array_equal(image, pages[0] if len(pages) == 1 else np.stack(pages))
-    assert len(paths) - len(kinds) == 61
+        # tifffile refuses a last strip that is filled up; libtiff knows no compression 50013.
+        if path.name != "deflate-last-strip-extra-data.tiff":
+            with tifffile.TiffFile(path, is_ome=False) as tiff:
+                pages = [page.asarray() for page in tiff.pages]
+            np.testing.assert_array_equal(image, pages[0] if len(pages) == 1 else np.stack(pages))
+        if path.name != "40-8bit-gray-zip.tif":
+            peer = imagecodecs.tiff_decode(path.read_bytes(), index=None)
+            np.testing.assert_array_equal(image, peer)
+    assert (len(paths), len(kinds)) == (ODD_TIFFS, 32)
     assert sum(kind == "empty_file" for kind in kinds.values()) == 9
     assert kinds["sample-get-lzw-stuck.tiff"] == "truncated"
     assert kinds["test_ifd_loop_to_first.tif"] == "corrupt"
     assert kinds["tiff_strip_ycbcr_jpeg_2x2_sampling.tif"] == "unsupported"
+    assert kinds["tiff_wrong_bits_per_sample.tiff"] == "truncated"
     assert kinds["multifile.companion.ome"] == "not_an_image"
+
+
+READ_ALL = r"""
+import logging, re, resource, sys, time
+from pathlib import Path
+logging.disable(logging.CRITICAL)
+from phenopipe.ingest.images import ImageFault, read_image
+resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+start, slowest = time.process_time(), 0.0
+for path in sys.argv[1:]:
+    before = time.process_time()
+    try:
+        read_image(path)
+    except ImageFault:
+        pass
+    slowest = max(slowest, time.process_time() - before)
+# Of this process alone: getrusage's figure is handed down by the one that started it.
+status = Path("/proc/self/status").read_text()
+peak = float(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
+print(peak, time.process_time() - start, slowest)
+"""
+
+
+def test_reads_odd_tiffs_in_bounded_memory_and_time(shared):
+    paths = odd_tiffs(shared)
+    done = subprocess.run(
+        [sys.executable, "-c", READ_ALL, *map(str, paths)],
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=120,
+    )
+    peak_kib, total_s, slowest_s = map(float, done.stdout.split())
+    assert peak_kib < 1024**2
+    assert total_s < 20
+    assert slowest_s < 2
+
+
+def odd_tiffs(shared):
+    paths = [path for path in sorted(shared("plates/odd_tiffs").rglob("*")) if path.is_file()]
+    return [path for path in paths if path.name != "LICENSE.upstream"]
 
 
 def fault_of(data):
@@ -218,3 +187,11 @@ def is_fault(data):
     except ImageFault:
         return True
     return False
+
+
+def test_the_folder_of_a_zarr_array_is_an_image(tmp_path):
+    pixels = np.arange(24, dtype="uint16").reshape(2, 3, 4)
+    zarr.create_array(tmp_path / "0", data=pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "0"), pixels)
+    with pytest.raises(ImageFault, match="expected a file, found a folder"):
+        read_image(tmp_path)
