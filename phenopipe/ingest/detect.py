@@ -41,20 +41,18 @@ def read_layout(
 check the path
     """
     folder = _check_folder(folder)
-    layouts = _choose_layouts(layout, pattern)
-    fitting = _recognise(folder, layouts)
-    if not fitting:
-        raise InputError(
-            f"expected {folder} to be a plate of layout {' or '.join(layouts)}, found no file "
-            "named like one: give the plate's own folder or another layout"
-        )
+    layouts = choose_layouts(layout, pattern)
+    fitting = recognise_folder(folder, layouts)
+    if not fitting and layout == "auto":
+        raise _nothing_fits(f"expected {folder} to be a plate", layouts)
     if len(fitting) > 1:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in fitting.items())
         raise InputError(
             f"expected one layout to fit {folder}, found {len(fitting)} ({reasons}): "
             "name one as layout"
         )
-    name, reason = next(iter(fitting.items()))
+    # A layout that was asked for by name says itself what it misses.
+    name, reason = next(iter(fitting.items()), (layout, "its files are read by it"))
     asked = layout != "auto" or pattern is not None
     named = f"asked for by name; {reason}" if asked else reason
     return replace(layouts[name].read(folder), reason=named)
@@ -87,18 +85,27 @@ def find_plates(
         If the source is not there or holds no plate, or the layout is unknown.
     """
     source = _check_folder(source)
-    layouts = _choose_layouts(layout, pattern)
+    layouts = choose_layouts(layout, pattern)
     plates = _search(source, layouts)
     if not plates:
-        raise InputError(
-            f"expected a plate of layout {' or '.join(layouts)} in {source} or below, found no "
-            "file named like one: give the folder that holds the plates, or another layout"
-        )
+        raise _nothing_fits(f"expected a plate in {source} or below", layouts)
     return plates
 
 
+def _nothing_fits(expected: str, layouts: Mapping[str, Layout]) -> InputError:
+    if Pattern.name in layouts:
+        return InputError(
+            f"{expected}, found no file whose path fits the pattern: it must fit the whole path "
+            'from the plate\'s folder, and "[^/]*" in front lets it begin later'
+        )
+    return InputError(
+        f"{expected} of layout {' or '.join(layouts)}, found no file named like one: give the "
+        "folder that holds the plate, or another layout"
+    )
+
+
 def _search(folder: Path, layouts: Mapping[str, Layout]) -> list[Path]:
-    if _recognise(folder, layouts):
+    if recognise_folder(folder, layouts):
         return [folder]
     if folder.suffix == ".zarr":
         return []
@@ -107,7 +114,8 @@ def _search(folder: Path, layouts: Mapping[str, Layout]) -> list[Path]:
     return [plate for name in inner for plate in _search(folder / name, layouts)]
 
 
-def _recognise(folder: Path, layouts: Mapping[str, Layout]) -> dict[str, str]:
+def recognise_folder(folder: Path, layouts: Mapping[str, Layout]) -> dict[str, str]:
+    """Say which of the layouts fit one folder, and why."""
     reasons = {name: layout.recognise(folder) for name, layout in layouts.items()}
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
@@ -120,7 +128,14 @@ def _check_folder(folder: str | Path) -> Path:
     return folder
 
 
-def _choose_layouts(layout: str, pattern: str | None) -> Mapping[str, Layout]:
+def choose_layouts(layout: str, pattern: str | None) -> Mapping[str, Layout]:
+    """Give the layouts to try, by name: one that is named, a user's pattern, or all.
+
+    Raises
+    ------
+    InputError
+        If the layout is unknown, or both are given.
+    """
     if pattern is not None:
         if layout not in ("auto", Pattern.name):
             raise InputError(

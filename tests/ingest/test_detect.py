@@ -6,7 +6,8 @@ import pytest
 import tifffile
 
 from phenopipe.errors import InputError
-from phenopipe.ingest.detect import find_plates, read_layout
+from phenopipe.ingest.detect import find_plates, read_layout, recognise_folder
+from phenopipe.ingest.layouts import find_layouts
 
 # A user's own package, as pip installs it: a module, and an entry point in its metadata.
 OWN_LAYOUT = """
@@ -98,7 +99,7 @@ def test_refuses_what_is_no_plate(tmp_path, read):
         read(tmp_path / "nowhere")
     with pytest.raises(InputError, match="found a file at"):
         read(tmp_path / "notes.txt")
-    with pytest.raises(InputError, match="auto or imagexpress, found 'harmonium'"):
+    with pytest.raises(InputError, match=r"auto or .*imagexpress.* found 'harmonium'"):
         read(tmp_path, "harmonium")
 
 
@@ -141,8 +142,45 @@ def test_finds_the_real_plates(shared):
     ] * 3
 
 
+# Every real folder that is a vendor's plate. Of rxrx and cpg there are no real images, and the
+# real OME-TIFFs are of no plate.
+CV8000 = "CV8000-Minimal-DataSet-2C-3W-4S-FP2-stack"
+REAL = {
+    "imagexpress/ImageXpress/Projection-Mix": "imagexpress",
+    "imagexpress/ImageXpress/SingleChannel": "imagexpress",
+    "imagexpress/ImageXpress/1well-3C-2S-Zmix-T": "imagexpress",
+    "imagexpress/ImageXpress_exported/9987_Plate_3420": "imagexpress",
+    "imagexpress/ImageXpress_exported/9987_Plate_3434": "imagexpress",
+    "imagexpress/ImageXpress_exported/9987_Plate_3435": "imagexpress",
+    "harmony/Version1": "harmony",
+    "harmony/Version1/images": "harmony",
+    "harmony/Version7": "harmony",
+    "harmony/Version7/images": "harmony",
+    f"cellvoyager/CV8000/{CV8000}_20230918_135839": "cellvoyager",
+    f"cellvoyager/CV8000/{CV8000}_20230918_135839/{CV8000}": "cellvoyager",
+    "arrayscan/test-data/d1": "arrayscan",
+    "arrayscan/test-data-results-m/d1": "arrayscan",
+    "arrayscan/test-data-results-m/d3": "arrayscan",
+    "ngff/single-plane-hcs.zarr": "ome-zarr",
+}
+
+
+@pytest.mark.parametrize("folder", REAL)
+def test_one_layout_recognises_a_real_plate(shared, folder):
+    fitting = recognise_folder(shared("plates") / folder, find_layouts())
+    assert list(fitting) == [REAL[folder]]
+
+
+def test_no_real_folder_is_claimed_by_two_layouts(shared):
+    layouts = find_layouts()
+    assert {"rxrx", "cpg", "ome-tiff", *REAL.values()} <= set(layouts)
+    top = shared("plates")
+    for folder in [top, *(path for path in top.rglob("*") if path.is_dir())]:
+        assert len(recognise_folder(folder, layouts)) <= 1, folder
+
+
 def test_other_vendors_folders_are_not_taken_for_imagexpress(shared):
     plates = shared("plates")
     for vendor in ("harmony", "cellvoyager", "arrayscan", "sbs96", "odd_tiffs"):
         with pytest.raises(InputError, match="found no file named like one"):
-            find_plates(plates / vendor)
+            find_plates(plates / vendor, "imagexpress")

@@ -7,8 +7,10 @@ import pytest
 import tifffile
 
 from phenopipe.errors import InputError
+from phenopipe.ingest import read_layout
 from phenopipe.ingest.layouts.htd import read_plan
 from phenopipe.ingest.layouts.imagexpress import ImageXpress
+from phenopipe.simulate import ScreenDesign, simulate_screen
 
 # The pattern that is known to hold on the real files, written apart from the layout's own.
 KNOWN = re.compile(
@@ -336,3 +338,10 @@ def test_a_damaged_first_image_does_not_cost_the_channels_name(tmp_path, shared)
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "9987_B02_s1_w1.TIF").write_bytes(b"II*\x00")
     assert dict(read(tmp_path).channels) == {"1": "DAPI", "2": "FITC"}
+
+
+def test_the_htd_file_promises_so_many_images(tmp_path):
+    design = ScreenDesign(size_px=64, sites=2)
+    screen = simulate_screen(tmp_path / "screen", plates=1, wells=96, workers=1, design=design)
+    (folder,) = screen.glob("Batch1/*")
+    assert read_layout(folder).expected == 96 * 2 * 6

@@ -6,7 +6,14 @@ from typing import Protocol
 
 from phenopipe.errors import InputError
 from phenopipe.ingest.index import PlateIndex
+from phenopipe.ingest.layouts.arrayscan import ArrayScan
+from phenopipe.ingest.layouts.cellvoyager import CellVoyager
+from phenopipe.ingest.layouts.cpg import Cpg
+from phenopipe.ingest.layouts.harmony import Harmony
 from phenopipe.ingest.layouts.imagexpress import ImageXpress
+from phenopipe.ingest.layouts.ome_tiff import OmeTiff
+from phenopipe.ingest.layouts.ome_zarr import OmeZarr
+from phenopipe.ingest.layouts.rxrx import RxRx
 
 # A package adds its own layout under this group: `name = "package.module:instance"`.
 ENTRY_POINTS = "phenopipe.layouts"
@@ -48,7 +55,17 @@ def find_layouts() -> dict[str, Layout]:
     >>> "imagexpress" in find_layouts()
     True
     """
-    found: dict[str, Layout] = {layout.name: layout for layout in (ImageXpress(),)}
+    built_in: tuple[Layout, ...] = (
+        ArrayScan(),
+        ImageXpress(),
+        RxRx(),
+        Harmony(),
+        CellVoyager(),
+        Cpg(),
+        OmeTiff(),
+        OmeZarr(),
+    )
+    found = {layout.name: layout for layout in built_in}
     for point in entry_points(group=ENTRY_POINTS):
         if point.name in found:
             raise InputError(

@@ -48,6 +48,11 @@ class AcquisitionPlan:
         """Every field that was to be acquired."""
         return {FieldKey(well, site) for well in self.wells for site in range(1, self.n_sites + 1)}
 
+    @property
+    def n_images(self) -> int:
+        """Images that were to be acquired, without projections."""
+        return len(self.fields) * len(self.waves) * self.n_times * max(1, self.n_steps)
+
 
 def read_plan(path: Path) -> AcquisitionPlan:
     """Read an HTD file, whatever its code page.

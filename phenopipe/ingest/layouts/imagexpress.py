@@ -20,19 +20,22 @@ What is decided here, where the vendor leaves it open:
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from phenopipe.errors import InputError
-from phenopipe.ingest.images import ImageFault, read_metaseries
+from phenopipe.ingest.image_fault import ImageFault
 from phenopipe.ingest.index import ImageFile, PlateIndex, find_absent, sort_images
+from phenopipe.ingest.layouts.absence import list_absent, list_gaps
+from phenopipe.ingest.layouts.duplicates import refuse_duplicates
 from phenopipe.ingest.layouts.folders import list_folder, walk_files
 from phenopipe.ingest.layouts.htd import AcquisitionPlan, read_plan
-from phenopipe.plates import FieldKey, Well, plate_shape
+from phenopipe.ingest.layouts.labels import label_channels
+from phenopipe.ingest.layouts.shape import fit_shape
+from phenopipe.ingest.metaseries import read_metaseries
+from phenopipe.plates import FieldKey, Well
 
 # A GUID has a fixed length, so digits that are glued to it are told from its own: `_w2` in
 # `_w2045200D6-DAE1-4224-AFDE-9EFD107D85EB`.
@@ -116,7 +119,7 @@ class ImageXpress:
         plan, unread = _try_plan(folder, htd)
         waves = sorted({image.wave for image in found}, key=int)
         images = sort_images(_count_from_zero(found), waves)
-        _refuse_duplicates(images, folder)
+        refuse_duplicates(images, folder, prefix="w")
         facts = {wave: _read_facts(folder, images, wave) for wave in waves}
         absent = _find_absent(images, plan, waves)
         return PlateIndex(
@@ -126,12 +129,18 @@ class ImageXpress:
             plate=_plate_name(folder, plate),
             images=images,
             channels=_label_channels(waves, plan, facts),
-            shape=_shape(images, plan, folder),
+            shape=fit_shape(
+                {image.well for image in images},
+                plan.shape if plan else None,
+                by=plan.name if plan else "",
+                folder=folder,
+            ),
             ignored=tuple(sorted(ignored)),
             missing=(*unread, *_list_missing(found, images, absent, plan)),
             absent=absent,
             pixel_size_um=next((f.pixel_size_um for f in facts.values() if f.pixel_size_um), None),
             metadata_files=tuple(sorted(plans)),
+            expected=plan.n_images if plan else None,
         )
 
 
@@ -258,18 +267,6 @@ def _first_time(found: Iterable[_Found]) -> int:
     return min(1, min((image.time for image in found if image.time is not None), default=1))
 
 
-def _refuse_duplicates(images: Iterable[ImageFile], folder: Path) -> None:
-    seen: dict[Any, str] = {}
-    for image in images:
-        first = seen.setdefault((image.field_key, image.plane), image.path)
-        if first != image.path:
-            raise InputError(
-                f"expected one file for w{image.channel} of {image.field_key} in {folder}, found "
-                f"{first} and {image.path}: move one away, or give each acquisition's folder "
-                "by itself"
-            )
-
-
 def _read_facts(folder: Path, images: Sequence[ImageFile], wave: str) -> _Facts:
     """Ask the first files of a channel for its name and pixel size; damaged ones say nothing."""
     for image in [image for image in images if image.channel == wave][:_TRIES]:
@@ -294,27 +291,8 @@ def _label_channels(
     waves: Sequence[str], plan: AcquisitionPlan | None, facts: Mapping[str, _Facts]
 ) -> dict[str, str]:
     promised = plan.waves if plan else {}
-    names = {wave: promised.get(wave) or facts[wave].wave_name or f"w{wave}" for wave in waves}
-    uses = Counter(names.values())
-    labels = {wave: f"{name}_w{wave}" if uses[name] > 1 else name for wave, name in names.items()}
-    unique = len(set(labels.values())) == len(labels)
-    return labels if unique else {wave: f"w{wave}" for wave in waves}
-
-
-def _shape(
-    images: Sequence[ImageFile], plan: AcquisitionPlan | None, folder: Path
-) -> tuple[int, int]:
-    wells = sorted({image.well for image in images})
-    if plan is None:
-        return plate_shape(wells)
-    rows, columns = plan.shape
-    outside = [well for well in wells if well.row >= rows or well.column >= columns]
-    if outside:
-        raise InputError(
-            f"expected wells of the {rows} x {columns} plate in {plan.name}, found {outside[0]} "
-            f"in {folder}: remove the file that is not this plate's, or correct the HTD file"
-        )
-    return plan.shape
+    names = {wave: promised.get(wave) or facts[wave].wave_name for wave in waves}
+    return label_channels(names, prefix="w")
 
 
 def _find_absent(
@@ -333,10 +311,11 @@ def _list_missing(
     absent: Sequence[ImageFile],
     plan: AcquisitionPlan | None,
 ) -> list[str]:
+    steps = [image.step for image in found if image.step is not None]
     return [
         *(_list_broken_promises(found, images, plan) if plan else ()),
-        *_list_gaps(found),
-        *_list_absent(images, absent),
+        *list_gaps(steps, kind="z-steps", spell="ZStep_{}"),
+        *list_absent(images, absent, prefix="w"),
     ]
 
 
@@ -354,28 +333,3 @@ def _list_broken_promises(
     steps = {image.step for image in found if image.step is not None}
     if len(steps) < plan.n_steps:
         yield f"{plan.n_steps - len(steps)} of {plan.n_steps} z-steps {where}"
-
-
-def _list_gaps(found: Sequence[_Found]) -> Iterator[str]:
-    steps = sorted({image.step for image in found if image.step is not None})
-    for before, after in pairwise(steps):
-        if after - before > 1:
-            yield f"z-steps between ZStep_{before} and ZStep_{after}: no image"
-
-
-def _list_absent(images: Sequence[ImageFile], absent: Sequence[ImageFile]) -> Iterator[str]:
-    """Name each well, field or image that is absent once, at the highest level that is."""
-    wells = {image.well for image in images}
-    fields = {image.field_key for image in images}
-    lines = (_absent_line(image, wells, fields) for image in absent)
-    yield from dict.fromkeys(lines)
-
-
-def _absent_line(image: ImageFile, wells: set[Well], fields: set[FieldKey]) -> str:
-    if image.well not in wells:
-        return f"well {image.well}: no image"
-    if image.field_key not in fields:
-        return f"{image.field_key}: no image"
-    z = "" if image.z is None else f" z={image.z}"
-    t = "" if image.t is None else f" t={image.t}"
-    return f"{image.field_key}: no image of w{image.channel}{z}{t}"
