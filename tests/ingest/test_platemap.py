@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 
 from phenopipe.errors import InputError
 from phenopipe.ingest.platemap import (
+    find_platemap,
     orphans,
     platemap_table,
+    read_plate_rows,
     read_platemap,
     rows_of_plate,
 )
+from phenopipe.ingest.spellings import read_well
 from phenopipe.plates import PlateKey, Well
 from phenopipe.schema import PLATEMAP_COLUMNS
 
@@ -148,6 +151,8 @@ def test_a_plate_known_only_under_other_experiments_is_named(written):
         ("well,gene,control_type\nA1,TP53,maybe\n", "negative, positive or nothing"),
         ("well,compound,concentration\nA1,DMSO,10 uM\n", "plain numbers .* '10 uM'"),
         ("wells,gene\nA1,TP53\n", "expected a column well or well_position"),
+        ("well,gene\n17,TP53\n", "wells such as B03 .* '17'"),
+        ("Row,Column,gene\n0,1,TP53\n", "wells such as B03 .* 'R0C1'"),
         ("well,dose\nA1,3\n", "expected a column perturbation"),
         ("", "expected a platemap as CSV or TSV"),
     ],
@@ -168,7 +173,96 @@ def test_no_file_is_named(tmp_path):
         read_platemap(tmp_path / "nowhere.csv")
 
 
+def test_rows_and_columns_of_a_well_in_two_columns(written):
+    frame = read_platemap(written("Row,Column,gene\nA,01,TP53\nh,12,RB1\n"))
+    assert frame["well"].tolist() == ["A01", "H12"]
+    frame = read_platemap(written("Row,Column,gene\n1,1,TP53\n32,48,RB1\n"))
+    assert frame["well"].tolist() == ["A01", "AF48"]
+
+
+def test_a_real_table_of_doses_needs_only_the_name_of_what_was_dosed(shared, written):
+    path = shared("plates/sbs96/ExampleSBSImages/1049_Metadata.csv")
+    with pytest.raises(InputError, match=r"expected a column perturbation or .* or add one"):
+        read_platemap(path)
+    raw = pd.read_csv(path)
+    raw["compound"] = "wortmannin"
+    frame = read_platemap(written(raw.to_csv(index=False)))
+    names = raw["Row"] + raw["Column"].map("{:02d}".format)
+    assert frame["well"].tolist() == names.tolist()
+    assert frame["SBS_Doses"].tolist() == raw["SBS_Doses"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("jump_plate.csv.gz", "expected a column well"),
+        ("jump_perturbation_control.csv", "expected a column well"),
+        ("jumptarget_JUMP-Target-1_compound_metadata.tsv", "expected a column well"),
+        ("jump_microscope_config.csv", "expected a column well"),
+        ("load_data_version1.csv", "expected a column perturbation"),
+    ],
+)
+def test_real_tables_that_are_no_platemaps_are_refused_by_the_column_they_lack(shared, name, said):
+    with pytest.raises(InputError, match=said):
+        read_platemap(shared(f"plates/tables/{name}"))
+
+
+def test_only_the_rows_of_the_plate_are_judged(written):
+    path = written("plate,well,gene\nP1,A1,TP53\nP2,Z99,RB1\nP2,A1,RB1\nP2,A01,MYC\n")
+    assert read_plate_rows(path, PlateKey("E", "P1"))["gene"].tolist() == ["TP53"]
+    assert read_plate_rows(path, PlateKey("E", "P3")).empty
+    with pytest.raises(InputError, match="'Z99'"):
+        read_plate_rows(path, PlateKey("E", "P2"))
+
+
+def test_no_platemap_gives_no_row_of_the_canonical_types():
+    rows = read_plate_rows(None, PlateKey("E", "P1"))
+    assert platemap_table(rows).num_rows == 0
+    assert list(rows.columns) == list(PLATEMAP_COLUMNS)
+
+
+def test_the_platemap_beside_the_plates_is_found_and_a_folder_stands_for_it(written, tmp_path):
+    assert find_platemap(tmp_path) is None
+    (tmp_path / "metadata.csv").write_text("instrument,serial\nPhenix,7\n")
+    assert find_platemap(tmp_path) is None
+    path = written(RXRX1, "metadata.csv")
+    assert find_platemap(tmp_path) == path
+    rows = read_plate_rows(tmp_path, PlateKey("HUVEC-1", "Plate1"))
+    assert rows["well"].tolist() == ["B02", "B03", "B04"]
+
+
+def test_of_two_platemaps_none_is_chosen(written, tmp_path):
+    written("well,gene\nA1,TP53\n", "platemap.csv")
+    written(RXRX1, "metadata.csv")
+    with pytest.raises(InputError, match=r"found platemap\.csv, metadata\.csv: name the one"):
+        find_platemap(tmp_path)
+
+
+def test_a_folder_without_a_platemap_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"expected platemap\.csv or .* found none of them"):
+        read_plate_rows(tmp_path, PlateKey("E", "P1"))
+
+
 wells = st.builds(Well, st.integers(0, 31), st.integers(0, 47))
+spellings = st.sampled_from(
+    [
+        "{letters}{number}",
+        "{letters}{number:02d}",
+        "{letters}{number:03d}",
+        "{letters}-{number:02d}",
+        "{letters}:{number}",
+        "Well {letters}{number}",
+        "R{row}C{number}",
+        "r{row:02d}c{number:02d}",
+    ]
+)
+
+
+@given(wells, spellings, st.booleans())
+def test_a_well_in_any_spelling_is_the_same_well(well, spelling, lower):
+    number = well.column + 1
+    text = spelling.format(letters=well.row_name, row=well.row + 1, number=number)
+    assert read_well(text.lower() if lower else text) == well
 
 
 @given(st.sets(wells, max_size=20), st.sets(wells, max_size=20))
@@ -176,3 +270,10 @@ def test_orphans_part_the_wells_both_ways_and_lose_none(imaged, named):
     found = orphans(pd.DataFrame({"well": [str(well) for well in named]}), imaged)
     assert {Well.parse(well) for well in found.without_row} == imaged - named
     assert {Well.parse(well) for well in found.without_image} == named - imaged
+
+
+def test_wells_that_the_plate_does_not_have_are_named_and_counted():
+    found = orphans(pd.DataFrame({"well": ["A01", "P24"]}), [Well.parse("A01")], shape=(8, 12))
+    assert found.off_plate == ("P24",)
+    assert "1 platemap rows for wells that the plate does not have (P24)" in str(found)
+    assert not orphans(pd.DataFrame({"well": ["A01"]}), [Well.parse("A01")], shape=(8, 12))
