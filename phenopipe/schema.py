@@ -49,7 +49,8 @@ LEDGER = pa.schema(
     }
 )
 
-# One row a field and channel; `verdict` and `reason` are the field's.
+# One row a field and channel; `verdict` and `reason` are the field's. `cells` is known in the
+# channel that shows nuclei.
 QC = pa.schema(
     {
         **_FIELD_COLUMNS,
@@ -60,7 +61,47 @@ QC = pa.schema(
         "saturated": pa.float32(),
         "focus": pa.float32(),
         "spectrum_slope": pa.float32(),
+        "detail": pa.float32(),
         "cells": pa.int32(),
+        "verdict": pa.string(),
+        "reason": pa.string(),
+        "well_verdict": pa.string(),
+        "well_reason": pa.string(),
+        "plate_verdict": pa.string(),
+        "plate_reason": pa.string(),
+    }
+)
+
+# One row a channel and measure of a plate. Of the edge, the rows and the columns: effect size, p
+# and FDR; null where there are too few wells to test.
+PLATE_EFFECTS = pa.schema(
+    {
+        "experiment": pa.string(),
+        "plate": pa.string(),
+        "channel": pa.string(),
+        "measure": pa.string(),
+        "wells": pa.int32(),
+        **{
+            f"{where}_{what}": pa.float64()
+            for where in ("edge", "row", "column")
+            for what in ("effect", "p_value", "fdr")
+        },
+        "verdict": pa.string(),
+        "reason": pa.string(),
+    }
+)
+
+# One row a plate, channel and measure of an experiment. `deviation`: robust deviations of the
+# plate's median from the batch's; null where there are too few plates to judge.
+DRIFT = pa.schema(
+    {
+        "experiment": pa.string(),
+        "plate": pa.string(),
+        "channel": pa.string(),
+        "measure": pa.string(),
+        "median": pa.float64(),
+        "batch_median": pa.float64(),
+        "deviation": pa.float64(),
         "verdict": pa.string(),
         "reason": pa.string(),
     }
