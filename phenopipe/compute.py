@@ -1,5 +1,6 @@
 """The one place that makes a Dask client. Stages take a client and do not know where it runs."""
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -64,7 +65,11 @@ def _cluster(kind: str, workers: int) -> Any:
     if kind == "local":
         # Distributed starts its workers with one thread of BLAS and OpenMP each.
         return LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+            n_workers=workers,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            # What fails in a worker is raised here; what it logs while it closes is noise.
+            silence_logs=logging.CRITICAL,
         )
     if kind == "cuda":
         return _import("dask_cuda", extra="gpu").LocalCUDACluster()

@@ -1,9 +1,14 @@
 """What a user may set: one frozen section a stage, read from files or arguments at the edge."""
 
+import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from phenopipe.errors import InputError
+
+S = TypeVar("S", bound="Section")
 
 
 class Section(BaseModel):
@@ -16,19 +21,78 @@ class QCConfig(Section):
     """Thresholds of the verdicts; a field that fails is kept out of embedding."""
 
     max_saturated: float = Field(
-        0.02, ge=0, le=1, description="Share of a channel's pixels at the camera's maximum."
+        0.02,
+        ge=0,
+        le=1,
+        description="A field fails where a channel has more than this share of its pixels at the "
+        "camera's maximum.",
     )
     min_foreground: float = Field(
         0.002,
         ge=0,
         le=1,
-        description="Share of pixels above background that one channel must have: else empty.",
+        description="A field fails as empty where no channel has this share of its pixels above "
+        "background.",
+    )
+    min_cells: int | None = Field(
+        None, ge=1, description="A field fails with fewer cells than this; not asked if None."
     )
     focus_deviations: float = Field(
-        6.0, gt=0, description="Robust deviations below the plate's median focus that fail a field."
+        6.0,
+        gt=0,
+        description="A field fails as out of focus where half of its channels lie this many "
+        "robust deviations below the plate's median; it warns where one does.",
     )
     min_fields: int = Field(
-        12, ge=3, description="Fields that a plate must have for its focus to be judged."
+        12, ge=3, description="Fields that a plate must have to judge one against the others."
+    )
+    min_detail: float = Field(
+        0.15,
+        ge=0,
+        le=0.5,
+        description="A field warns as blurred where half of its channels show no detail finer "
+        "than this, in cycles a pixel: sharp images reach 0.3 to 0.4; 0 asks nothing.",
+    )
+    max_failed_fields: float = Field(
+        0.25, ge=0, le=1, description="A plate fails where more than this share of its fields do."
+    )
+    warn_failed_fields: float = Field(
+        0.05, ge=0, le=1, description="A plate warns where more than this share of its fields fail."
+    )
+    max_blurred_fields: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="A plate warns as blurred where more than this share of its fields warn so.",
+    )
+    effect_fdr: float = Field(
+        0.01,
+        gt=0,
+        le=1,
+        description="False discovery rate of a plate's edge, row and column tests.",
+    )
+    max_edge_effect: float = Field(
+        0.33,
+        ge=0,
+        le=1,
+        description="A plate warns where its outer wells differ from the inner ones by more: "
+        "|2 P(outer > inner) - 1|, 0 for none and 1 where they do not overlap.",
+    )
+    max_line_effect: float = Field(
+        0.14,
+        ge=0,
+        le=1,
+        description="A plate warns where its rows, or its columns, explain more than this share "
+        "of the variance of its wells' ranks.",
+    )
+    drift_deviations: float = Field(
+        5.0,
+        gt=0,
+        description="A plate warns in the batch's table where its median lies this many robust "
+        "deviations from that of the batch's plates.",
+    )
+    min_plates: int = Field(
+        4, ge=3, description="Plates that a batch must have to judge one against the others."
     )
 
 
@@ -102,3 +166,64 @@ class BenchmarkConfig(Section):
     )
     n_shuffles: int = Field(200, ge=20, description="Shuffles of the labels for the null's band.")
     seed: int = 0
+
+
+class Settings(Section):
+    """The sections of a settings file, one a stage: what an assay needs is written down once."""
+
+    ingest: IngestConfig = IngestConfig()
+    embed: EmbedConfig = EmbedConfig()
+    map: MapConfig = MapConfig()
+    benchmark: BenchmarkConfig = BenchmarkConfig()
+
+
+def read_settings(path: str | Path) -> Settings:
+    """Read a settings file: TOML with a table a stage, such as ``[ingest.qc]``.
+
+    A path to another file in it is relative to the settings file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or a name or value in it is not known.
+    """
+    path = Path(path)
+    try:
+        settings = Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(
+            f"expected settings as TOML at {path}, found {error}: check the path and the file"
+        ) from error
+    except ValidationError as error:
+        raise InputError(f"expected settings in {path}, found {_first_error(error)}") from error
+    channels = settings.ingest.channels
+    if channels is None:
+        return settings
+    beside = settings.ingest.model_copy(update={"channels": path.parent / channels})
+    return settings.model_copy(update={"ingest": beside})
+
+
+def override(section: S, **given: object) -> S:
+    """Set the values of a section that are given; those that are None stay.
+
+    Raises
+    ------
+    InputError
+        If a value is not allowed.
+
+    Examples
+    --------
+    >>> override(IngestConfig(), z="max", t=None).z
+    'max'
+    """
+    values = {name: value for name, value in given.items() if value is not None}
+    try:
+        return type(section).model_validate(section.model_dump() | values)
+    except ValidationError as error:
+        raise InputError(f"expected usable arguments, found {_first_error(error)}") from error
+
+
+def _first_error(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where} = {first['input']!r} ({first['msg']}): correct it"

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import zarr
 from distributed import Client
 
 from phenopipe.arrays import read_array
@@ -24,7 +25,9 @@ from phenopipe.lake import (
     Lake,
     PlateRef,
     Recipe,
+    Thing,
     embeddings,
+    model_folder,
     plate_image,
     platemap,
     qc_table,
@@ -46,6 +49,8 @@ STAGE_VERSION = 1
 # Fields a task: some 60 ms of work each with the classical features, against 2 ms for Dask.
 _FIELDS_A_TASK = 8
 _ROWS_A_GROUP = 8192
+# Wells whose metadata are read at a time: on object storage each is a request of some 50 ms.
+_WELLS_AT_ONCE = 16
 
 Vectors = npt.NDArray[np.float32]
 
@@ -59,7 +64,7 @@ def embed_plate(
     config: EmbedConfig | None = None,
     on_progress: Progress | None = None,
 ) -> PlateRef:
-    """Embed a plate's crops, leaving out the fields that failed QC.
+    """Embed a plate's crops, leaving out the fields that failed QC unless asked for them.
 
     Publishes one row a crop, sorted by well, field, y and x, with what the platemap says of its
     well; text is empty and numbers are null in wells that the platemap does not name. Model,
@@ -82,7 +87,7 @@ def embed_plate(
     """
     if model == "classical":
         ensure_classical(lake)
-    path, card = find_model(lake, model)
+    card = find_model(lake, model)
     thing = embeddings(model, key)
     recipe = _recipe(lake, key, card, config=config or EmbedConfig())
     manifest = lake.current(thing, recipe)
@@ -91,7 +96,7 @@ def embed_plate(
         started = datetime.now(UTC)
         with lake.writing(thing):
             counts = _write_embeddings(
-                lake, key, path, card, recipe, client=client, on_progress=on_progress
+                lake, key, card, recipe, client=client, on_progress=on_progress
             )
             manifest = lake.publish(thing, recipe, counts=counts, started=started)
     return PlateRef(
@@ -108,8 +113,9 @@ def embed_plate(
 class _Job:
     """What every task of a plate needs to know."""
 
-    image: Path
-    model: Path
+    lake: Lake
+    image: Thing
+    model: Thing
     digest: str
     channels: list[int]
     crop: int
@@ -137,6 +143,7 @@ def _recipe(lake: Lake, key: PlateKey, card: Card, *, config: EmbedConfig) -> Re
         "crop": crop,
         "stride": config.stride or crop,
         "provider": config.provider,
+        "include_failed": config.include_failed,
     }
     return Recipe("embed", STAGE_VERSION, inputs, parameters, model_digest=card.digest)
 
@@ -144,37 +151,48 @@ def _recipe(lake: Lake, key: PlateKey, card: Card, *, config: EmbedConfig) -> Re
 def _write_embeddings(
     lake: Lake,
     key: PlateKey,
-    model: Path,
     card: Card,
     recipe: Recipe,
     *,
     client: Client,
     on_progress: Progress | None,
 ) -> dict[str, int]:
-    image = lake.path(plate_image(key))
-    channels, fields = _read_layout(image)
-    kept = _drop_failed(lake, key, fields)
+    image, model = plate_image(key), model_folder(card.name, card.version)
+    channels, fields = _read_layout(lake, image)
+    kept = fields if recipe.parameters["include_failed"] else _drop_failed(lake, key, fields)
     chosen = card.pick_channels(channels, where=str(key))
     settings = {name: recipe.parameters[name] for name in ("crop", "stride", "provider")}
-    job = _Job(image, model, card.digest, chosen, **settings)
+    job = _Job(lake, image, model, card.digest, chosen, **settings)
     embedded = _embed_fields(client, kept, job, on_progress=on_progress)
     table = _build_table(key, embedded, _read_platemap(lake, key))
     metadata = _describe(card, [channels[index] for index in chosen], provider=job.provider)
-    _write_table(lake.path(embeddings(card.name, key)), table, metadata)
+    with lake.draft(embeddings(card.name, key)) as path:
+        _write_table(path, table, metadata)
     left_out = len(fields) - len(kept)
     return {"crops": len(table), "fields": len(kept), "fields_left_out": left_out}
 
 
-def _read_layout(image: Path) -> tuple[list[str], list[FieldKey]]:
+def _read_layout(lake: Lake, image: Thing) -> tuple[list[str], list[FieldKey]]:
     """Read a plate image's channels, and its fields in order."""
-    plate = zarr.open_group(image, mode="r")
-    attributes: Any = plate.attrs.asdict()
-    fields = []
-    for well in attributes["ome"]["plate"]["wells"]:
-        inner: Any = plate[well["path"]].attrs.asdict()
-        paths = [entry["path"] for entry in inner["ome"]["well"]["images"]]
-        fields += _flat_fields(Well(well["rowIndex"], well["columnIndex"]), paths)
-    return attributes["phenopipe"]["channels"], sorted(fields)
+    plate = _read_attributes(image, lake=lake)
+    wells = plate["ome"]["plate"]["wells"]
+    with ThreadPoolExecutor(_WELLS_AT_ONCE) as pool:
+        inner = pool.map(partial(_read_attributes, image, lake=lake), (w["path"] for w in wells))
+        fields = [
+            field
+            for well, found in zip(wells, inner, strict=True)
+            for field in _flat_fields(
+                Well(well["rowIndex"], well["columnIndex"]),
+                [entry["path"] for entry in found["ome"]["well"]["images"]],
+            )
+        ]
+    return plate["phenopipe"]["channels"], sorted(fields)
+
+
+def _read_attributes(image: Thing, group: str = "", *, lake: Lake) -> Any:
+    """Read the attributes of the plate's group, or of a well's."""
+    content = lake.read_bytes(image, f"{group}/zarr.json".lstrip("/"))
+    return json.loads(content)["attributes"]
 
 
 def _flat_fields(well: Well, paths: Sequence[str]) -> list[FieldKey]:
@@ -184,27 +202,30 @@ def _flat_fields(well: Well, paths: Sequence[str]) -> list[FieldKey]:
     if alone:
         raise InputError(
             f"expected a plane or projection of {well} field {alone[0]}, found a z-stack only: "
-            "export projections beside the stacks, and ingest the plate again"
+            "ingest the plate again with --z max, or one step"
         )
     return [FieldKey(well, int(path)) for path in flat]
 
 
 def _drop_failed(lake: Lake, key: PlateKey, fields: list[FieldKey]) -> list[FieldKey]:
     where = str(qc_table(key))
-    table = check_table(pq.read_table(lake.path(qc_table(key))), QC, where=where)
+    with lake.fetched(qc_table(key)) as path:
+        table = check_table(pq.read_table(path), QC, where=where)
     rows = table.filter(pc.field("verdict") == "fail").select(["well", "field"]).to_pylist()
     failed = {FieldKey(Well.parse(row["well"]), row["field"]) for row in rows}
     kept = [field for field in fields if field not in failed]
     if not kept:
         raise InputError(
             f"expected a field of {key} that passed QC, found {len(fields)} fields, none of "
-            f"which did: see the reasons in {where}, then image the plate again or set ingest.qc"
+            f"which did: see the reasons in {where}, then image the plate again, set ingest.qc "
+            "or embed.include_failed"
         )
     return kept
 
 
 def _read_platemap(lake: Lake, key: PlateKey) -> pa.Table:
-    table = pq.read_table(lake.path(platemap(key)))
+    with lake.fetched(platemap(key)) as path:
+        table = pq.read_table(path)
     return check_table(table, pa.schema(PLATEMAP_COLUMNS), where=str(platemap(key)))
 
 
@@ -222,8 +243,8 @@ def _embed_group(fields: list[FieldKey], *, job: _Job) -> list[_Embedded]:
 
 
 def _embed_field(field: FieldKey, job: _Job) -> _Embedded:
-    session = open_cached_session(job.model, job.digest, job.provider)
-    pixels = _read_field(job.image, field)
+    session = open_cached_session(job.lake.root, job.model, job.digest, job.provider)
+    pixels = _read_field(job, field)
     if pixels.ndim != 3:
         raise InputError(
             f"expected pixels (c, y, x) in {job.image} {field}, found {pixels.shape}: time series "
@@ -239,11 +260,11 @@ def _embed_field(field: FieldKey, job: _Job) -> _Embedded:
     return _Embedded(field, origins, session.embed(crop_field(wanted, origins, crop=job.crop)))
 
 
-def _read_field(image: Path, field: FieldKey) -> npt.NDArray[Any]:
+def _read_field(job: _Job, field: FieldKey) -> npt.NDArray[Any]:
     """Read a field's pixels (c, y, x) at full resolution."""
-    well = field.well
-    path = image / well.row_name / well.column_name / str(field.field) / "0"
-    return read_array(path)
+    inner = f"{field.well.row_name}/{field.well.column_name}/{field.field}/0"
+    with job.lake.fetched(job.image, inner) as path:
+        return read_array(path)
 
 
 def _build_table(key: PlateKey, embedded: list[_Embedded], wells: pa.Table) -> pa.Table:

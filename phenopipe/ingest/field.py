@@ -1,31 +1,25 @@
 """Fields on the workers: files are read once, digested, decoded, measured and written."""
 
-import hashlib
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from phenopipe.digests import digest_bytes, digest_folder
 from phenopipe.errors import InputError
-from phenopipe.ingest.images import ImageFault, decode_image, read_image, read_image_bytes
-from phenopipe.ingest.index import ImageFile, PlateIndex
-from phenopipe.ingest.plate_image import (
-    Acquisition,
-    FieldTemplate,
-    acquisition_of,
-    write_field,
-)
+from phenopipe.ingest.illumination import correct_illumination, read_illumination
+from phenopipe.ingest.images import ImageFault, decode_image, read_image_bytes
+from phenopipe.ingest.index import ImageFile, Place
+from phenopipe.ingest.plate_image import Acquisition, FieldTemplate, acquisition_of, write_field
 from phenopipe.ingest.qc import measure_field
+from phenopipe.ingest.source import SourceFile
+from phenopipe.ingest.zarr_image import decode_zarr_array, digest_zarr_files, read_zarr_files
+from phenopipe.lake import Lake, Thing
 from phenopipe.plates import FieldKey
-
-# A plate image holds the camera's integers; what floats mean is their maker's secret.
-_DTYPES = ("uint8", "uint16")
-# Fields that are looked at to learn an image's size, dtype and usual intensities.
-_SAMPLE = 9
 
 
 class Fault(NamedTuple):
@@ -43,174 +37,202 @@ class FieldJob:
     ----------
     key
         The field.
-    images, digests
-        Its files, and the SHA-256 of each when the source was digested.
+    images
+        Its planes.
+    place
+        Where and when it was taken, if that is known.
+    digests
+        Digests of its files by path, where they were digested before.
     must_drop
         Whether the field lacks an image and has to be left out; its files are checked only.
     """
 
     key: FieldKey
     images: tuple[ImageFile, ...]
-    digests: tuple[str, ...]
+    place: Place | None
+    digests: Mapping[str, str]
     must_drop: bool
 
 
 @dataclass(frozen=True)
 class FieldResult:
-    """What became of one field: its faulty files by path, its acquisitions, its measures.
+    """What became of one field.
 
-    `measures` is None where the field was dropped.
+    Parameters
+    ----------
+    key
+        The field.
+    faults
+        Its faulty files, by path.
+    sources
+        Size and digest of each of its files, by path.
+    written
+        Digests of what was written of it, by path in the plate image.
+    taken
+        The acquisitions that it has.
+    measures
+        `measure_field` of the first of them; None where the field was dropped.
     """
 
     key: FieldKey
     faults: Mapping[str, Fault]
-    taken: tuple[Acquisition, ...]
-    measures: NDArray[np.float64] | None
+    sources: Mapping[str, SourceFile]
+    written: Mapping[str, str] = field(default_factory=dict)
+    taken: tuple[Acquisition, ...] = ()
+    measures: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
-class ImageSample:
-    """What images of an acquisition are like: size, dtype, usual intensities by channel."""
-
-    plane: tuple[int, int]
-    dtype: str
-    windows: Mapping[str, tuple[float, float]]
-
-
-def sample_images(
-    index: PlateIndex, acquisition: Acquisition, images: Sequence[ImageFile]
-) -> ImageSample:
-    """Look at fields spread over the plate: the commonest size and dtype holds for all of it.
-
-    Raises
-    ------
-    InputError
-        If no image can be read, or none is of one plane of uint8 or uint16.
-    """
-    fields: dict[FieldKey, dict[str, ImageFile]] = {}
-    for image in images:
-        fields.setdefault(image.field_key, {}).setdefault(image.channel, image)
-    keys = list(fields)
-    spread = keys[:: max(1, len(keys) // _SAMPLE)]
-    order = [*spread, *(key for key in keys if key not in set(spread))]
-    seen: list[tuple[ImageFile, NDArray[Any]]] = []
-    looked_at = 0
-    for key in order:
-        found = list(_read_planes(index.folder, fields[key].values()))
-        seen += found
-        looked_at += bool(found)
-        if looked_at == _SAMPLE:
-            break
-    if not seen:
-        raise InputError(
-            f"expected images of one plane of {' or '.join(_DTYPES)} in {index.folder}, found "
-            f"none among {len(images)} files ({_what_is_wrong(index.folder / images[0].path)}): "
-            "copy the plate anew, or save it as grey images"
-        )
-    ((height, width), dtype), _ = Counter((p.shape, p.dtype.name) for _, p in seen).most_common(1)[
-        0
-    ]
-    return ImageSample((height, width), dtype, _windows(acquisition, seen))
-
-
-def _what_is_wrong(path: Path) -> str:
-    try:
-        image = read_image(path)
-    except ImageFault as fault:
-        return str(fault)
-    return f"{path} holds {image.shape} {image.dtype.name}"
-
-
-def _read_planes(
-    folder: Path, images: Iterable[ImageFile]
-) -> Iterable[tuple[ImageFile, NDArray[Any]]]:
-    for image in images:
-        try:
-            plane = read_image(folder / image.path)
-        except ImageFault:
-            continue
-        if plane.ndim == 2 and plane.dtype.name in _DTYPES:
-            yield image, plane
-
-
-def _windows(
-    acquisition: Acquisition, seen: Sequence[tuple[ImageFile, NDArray[Any]]]
-) -> dict[str, tuple[float, float]]:
-    windows = {}
-    for channel in acquisition.channels:
-        ends = [np.percentile(p, (1, 99.8)) for image, p in seen if image.channel == channel]
-        if ends:
-            low, high = np.median(ends, axis=0)
-            windows[channel] = (float(np.floor(low)), float(max(np.ceil(high), np.floor(low) + 1)))
-    return windows
-
-
-def ingest_well(
-    jobs: Sequence[FieldJob], *, folder: Path, plate: Path, templates: Sequence[FieldTemplate]
-) -> list[FieldResult]:
-    """Ingest the fields of one well, each by itself.
+class PlateJob:
+    """What all fields of a plate share on their way.
 
     Parameters
     ----------
-    jobs
-        The well's fields.
+    lake, thing
+        Where the plate image goes.
     folder
         The plate's folder, where the files lie.
-    plate
-        The plate image's folder, where the fields go.
     templates
         Of each acquisition; the first is the one that is measured.
+    illumination
+        The file of each channel's illumination function; empty where images stay as they are.
+    nuclear
+        The channel that shows nuclei, by its place on the channel axis.
+    """
+
+    lake: Lake
+    thing: Thing
+    folder: Path
+    templates: tuple[FieldTemplate, ...]
+    illumination: Mapping[str, Path]
+    nuclear: int
+
+
+def ingest_well(jobs: Sequence[FieldJob], *, plate: PlateJob) -> list[FieldResult]:
+    """Ingest the fields of one well, each by itself.
 
     Raises
     ------
     InputError
         If a file is not the one that was digested.
     """
-    return [_ingest_field(job, folder=folder, plate=plate, templates=templates) for job in jobs]
+    return [_ingest_field(job, plate) for job in jobs]
 
 
-def _ingest_field(
-    job: FieldJob, *, folder: Path, plate: Path, templates: Sequence[FieldTemplate]
-) -> FieldResult:
-    by_acquisition = {template.acquisition: template for template in templates}
+def _ingest_field(job: FieldJob, plate: PlateJob) -> FieldResult:
+    by_acquisition = {template.acquisition: template for template in plate.templates}
     acquisitions = list(by_acquisition)
     pixels: dict[Acquisition, NDArray[Any]] = {}
     faults: dict[str, Fault] = {}
-    for image, digest in zip(job.images, job.digests, strict=True):
-        acquisition = acquisition_of(image, acquisitions)
-        template = by_acquisition[acquisition]
-        plane = _read_plane(folder / image.path, digest, template)
-        if isinstance(plane, Fault):
-            faults[image.path] = plane
-            continue
-        field = pixels.setdefault(acquisition, template.blank())
-        field[acquisition.position(image)] = plane
+    sources: dict[str, SourceFile] = {}
+    for path, images in groupby(sorted(job.images, key=_by_file), key=lambda image: image.path):
+        own = list(images)
+        planes, sources[path] = read_planes(plate.folder / path, own)
+        _check_unchanged(plate.folder / path, sources[path].digest, job.digests.get(path))
+        for image, plane in zip(own, planes, strict=True):
+            template = by_acquisition[acquisition_of(image, acquisitions)]
+            checked = _check_plane(plane, template)
+            if isinstance(checked, Fault):
+                faults.setdefault(path, checked)
+            elif not job.must_drop:
+                _place(pixels, image, _correct(checked, image, plate), template)
     if faults or job.must_drop:
-        return FieldResult(job.key, faults, (), None)
-    for acquisition, field in pixels.items():
-        write_field(plate, job.key, field, by_acquisition[acquisition])
+        return FieldResult(job.key, faults, sources)
+    written = _write(job, pixels, plate)
     taken = tuple(a for a in acquisitions if a in pixels)
-    measured = pixels.get(acquisitions[0], templates[0].blank())
-    return FieldResult(job.key, {}, taken, measure_field(_flatten(measured, acquisitions[0])))
+    measured = pixels.get(acquisitions[0])
+    flat = plate.templates[0].blank() if measured is None else measured
+    measures = measure_field(_flatten(flat, acquisitions[0]), nuclear=plate.nuclear)
+    return FieldResult(job.key, {}, sources, written, taken, measures)
 
 
-def _read_plane(path: Path, digest: str, template: FieldTemplate) -> NDArray[Any] | Fault:
+def _by_file(image: ImageFile) -> tuple[str, int]:
+    return image.path, image.page or 0
+
+
+def read_planes(
+    path: Path, images: Sequence[ImageFile]
+) -> tuple[Sequence[NDArray[Any] | Fault], SourceFile]:
+    """Read one file's planes, in order, and digest it; a fault stands for each of its planes."""
+    source = SourceFile(None, "")
     try:
+        if path.is_dir():
+            files = read_zarr_files(path)
+            source = SourceFile(sum(map(len, files.values())), digest_zarr_files(files))
+            return _pick_planes(decode_zarr_array(files, path), images, path), source
         data = read_image_bytes(path)
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise InputError(
-                f"expected {path} to stay as it was while its plate was read, found it changed: "
-                "wait until the microscope or the copy is done, then start again"
-            )
-        plane = decode_image(data, path)
+        source = SourceFile(len(data), digest_bytes(data))
+        if images[0].page is None:
+            return [decode_image(data, path)], source
+        pages = [image.page or 0 for image in images]
+        return list(decode_image(data, path, pages=pages)), source
     except ImageFault as fault:
-        return Fault(fault.kind, fault.text)
+        return [Fault(fault.kind, fault.text)] * len(images), source
+
+
+def _pick_planes(
+    array: NDArray[Any], images: Sequence[ImageFile], path: Path
+) -> list[NDArray[Any]]:
+    planes = array.reshape(-1, *array.shape[-2:])
+    pages = [image.page or 0 for image in images]
+    if max(pages) >= len(planes):
+        text = f"expected {max(pages) + 1} planes or more, found {len(planes)}"
+        raise ImageFault("truncated", path, text)
+    return [planes[page] for page in pages]
+
+
+def _check_unchanged(path: Path, found: str, digest: str | None) -> None:
+    if digest is not None and found != digest:
+        raise InputError(
+            f"expected {path} to stay as it was while its plate was read, found it changed: "
+            "wait until the microscope or the copy is done, then start again"
+        )
+
+
+def _check_plane(plane: NDArray[Any] | Fault, template: FieldTemplate) -> NDArray[Any] | Fault:
+    if isinstance(plane, Fault):
+        return plane
     if plane.shape != template.plane:
         return Fault("wrong_shape", f"expected {template.plane} as the plate, found {plane.shape}")
     if plane.dtype.name != template.dtype:
         text = f"expected {template.dtype} as the plate, found {plane.dtype.name}"
         return Fault("wrong_dtype", text)
     return plane
+
+
+def _correct(plane: NDArray[Any], image: ImageFile, plate: PlateJob) -> NDArray[Any]:
+    path = plate.illumination.get(image.channel)
+    return plane if path is None else correct_illumination(plane, read_illumination(path))
+
+
+def _place(
+    pixels: dict[Acquisition, NDArray[Any]],
+    image: ImageFile,
+    plane: NDArray[Any],
+    template: FieldTemplate,
+) -> None:
+    """Put a plane in its place; of several z-steps in one place the brightest pixels stay."""
+    acquisition = template.acquisition
+    if acquisition not in pixels:
+        pixels[acquisition] = template.blank()
+    field = pixels[acquisition]
+    at = acquisition.position(image)
+    field[at] = np.maximum(field[at], plane) if acquisition.projects else plane
+
+
+def _write(
+    job: FieldJob, pixels: Mapping[Acquisition, NDArray[Any]], plate: PlateJob
+) -> dict[str, str]:
+    """Write the field's acquisitions; give the digest of each file by path in the plate image."""
+    written: dict[str, str] = {}
+    for template in plate.templates:
+        if template.acquisition in pixels:
+            inner = template.acquisition.image_path(job.key)
+            with plate.lake.draft(plate.thing, inner) as folder:
+                write_field(folder, pixels[template.acquisition], template, place=job.place)
+                digests = digest_folder(folder)
+            written |= {f"{inner}/{name}": digest for name, digest in digests.items()}
+    return written
 
 
 def _flatten(field: NDArray[Any], acquisition: Acquisition) -> NDArray[Any]:

@@ -1,7 +1,7 @@
 """What a vendor's folder holds: one record an image file, and the plate's own facts."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -148,6 +148,21 @@ def sort_images(images: Iterable[ImageFile], channels: Sequence[str]) -> tuple[I
         return image.field_key, t, z, order[image.channel], image.path
 
     return tuple(sorted(images, key=key))
+
+
+def keep_images(index: PlateIndex, keep: Callable[[ImageFile], bool], *, reason: str) -> PlateIndex:
+    """Keep some images of a plate; the files of the others are ignored, for the reason.
+
+    A file stays an image where another plane of it is kept.
+    """
+    images = tuple(image for image in index.images if keep(image))
+    others = {image.path for image in index.images} - {image.path for image in images}
+    return replace(
+        index,
+        images=images,
+        absent=tuple(image for image in index.absent if keep(image)),
+        ignored=tuple(sorted([*index.ignored, *((path, reason) for path in others)])),
+    )
 
 
 def find_absent(images: Sequence[ImageFile], expected: Iterable[FieldKey]) -> list[ImageFile]:

@@ -1,7 +1,6 @@
 """The ledger: one row a source file, and one for each that should be there and is not."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -9,17 +8,10 @@ import pyarrow as pa
 from phenopipe.ingest.field import FieldResult
 from phenopipe.ingest.index import ImageFile, PlateIndex
 from phenopipe.ingest.plate_image import Acquisition, acquisition_of
-from phenopipe.ingest.qc import Verdict
+from phenopipe.ingest.source import SourceFile
+from phenopipe.ingest.verdicts import Verdict
 from phenopipe.plates import FieldKey
 from phenopipe.schema import LEDGER
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """One file of a plate's folder: its size, and its SHA-256; None and ``""`` if unreadable."""
-
-    size: int | None
-    digest: str
 
 
 def write_rows(

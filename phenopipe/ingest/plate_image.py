@@ -10,9 +10,9 @@ A field and level is one shard. The metadata of all fields are alike, so they ar
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,8 @@ import zarr
 from numpy.typing import NDArray
 from ome_zarr_models.common.omero import Channel, Omero, Window
 from ome_zarr_models.v05.axes import Axis
-from ome_zarr_models.v05.hcs import HCSAttrs
 from ome_zarr_models.v05.image import ImageAttrs
 from ome_zarr_models.v05.multiscales import Dataset, Multiscale
-from ome_zarr_models.v05.plate import Acquisition as AcquisitionMeta
-from ome_zarr_models.v05.plate import Column, Plate, Row, WellInPlate
-from ome_zarr_models.v05.well import WellAttrs
-from ome_zarr_models.v05.well_types import WellImage, WellMeta
 from pydantic import BaseModel
 from zarr.codecs import BloscCodec
 from zarr.core.buffer import default_buffer_prototype
@@ -35,8 +30,9 @@ from zarr.storage import MemoryStore
 
 from phenopipe.arrays import write_array
 from phenopipe.config import IngestConfig
-from phenopipe.ingest.index import ImageFile, PlateIndex
-from phenopipe.plates import FieldKey, PlateKey, Well, row_name
+from phenopipe.ingest.index import ImageFile, Place, PlateIndex
+from phenopipe.ingest.pyramid import halve
+from phenopipe.plates import FieldKey, Well
 
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 # Colours of the channels in their order, as Cell Painting figures show them: DNA blue first.
@@ -55,12 +51,15 @@ class Acquisition:
         Tokens of the channels that it has, in the index's order.
     n_t, n_z
         Time points and z-steps.
+    projects
+        Whether the z-steps of a field are projected by their maximum: `n_z` is 1 then.
     """
 
     suffix: str
     channels: tuple[str, ...]
     n_t: int
     n_z: int
+    projects: bool = False
 
     @property
     def axes(self) -> str:
@@ -77,6 +76,10 @@ class Acquisition:
         """Where the image's plane lies on the axes before y and x."""
         place = {"t": image.t or 0, "c": self.channels.index(image.channel), "z": image.z or 0}
         return tuple(place[axis] for axis in self.axes[:-2])
+
+    def labels(self, index: PlateIndex) -> list[str]:
+        """Give the labels of its channels."""
+        return [index.channels[token] for token in self.channels]
 
     def image_path(self, key: FieldKey) -> str:
         """Name the image's path in the plate, such as ``B/03/1`` or ``B/03/1z``."""
@@ -113,13 +116,14 @@ def well_path(well: Well) -> str:
     return f"{well.row_name}/{well.column_name}"
 
 
-def find_acquisitions(index: PlateIndex) -> tuple[Acquisition, ...]:
+def find_acquisitions(index: PlateIndex, *, project: bool = False) -> tuple[Acquisition, ...]:
     """Part the plate's images into its acquisitions, single planes first.
 
-    A stack of one step, without projections beside it, is a single plane.
+    A stack of one step, without projections beside it, is a single plane; so is any stack that
+    is to be projected.
     """
     steps = {image.z for image in index.images}
-    flat = len(steps) == 1
+    flat = project or len(steps) == 1
     n_t = 1 + max(image.t or 0 for image in index.images)
     parts = {
         "": [image for image in index.images if flat or image.z is None],
@@ -130,7 +134,8 @@ def find_acquisitions(index: PlateIndex) -> tuple[Acquisition, ...]:
             suffix=suffix,
             channels=tuple(c for c in index.channels if c in {image.channel for image in images}),
             n_t=n_t,
-            n_z=1 + max(image.z or 0 for image in images),
+            n_z=1 if flat else 1 + max(image.z or 0 for image in images),
+            projects=project and len(steps) > 1,
         )
         for suffix, images in parts.items()
         if images
@@ -148,9 +153,8 @@ def make_template(
     *,
     plane: tuple[int, int],
     dtype: str,
-    labels: Mapping[str, str],
+    index: PlateIndex,
     windows: Mapping[str, tuple[float, float]],
-    pixel_size_um: float | None,
     config: IngestConfig,
 ) -> FieldTemplate:
     """Make the metadata that all fields of an acquisition share.
@@ -161,12 +165,11 @@ def make_template(
         The acquisition.
     plane, dtype
         Rows and columns of an image, and its dtype's name.
-    labels
-        Label of each channel's token.
+    index
+        The plate: labels of its channels, size of a pixel and distances of steps. Scales are in
+        pixels and steps where these are not known.
     windows
         Intensities that a viewer shows as black and as the channel's colour, by token.
-    pixel_size_um
-        Side of a pixel; scales are in pixels where it is None.
     config
         Levels of the pyramid, and the inner chunks' side.
     """
@@ -175,16 +178,16 @@ def make_template(
         for level in range(config.levels)
     ]
     channels = [
-        _channel(labels[token], number, windows.get(token), np.dtype(dtype))
+        _channel(index.channels[token], number, windows.get(token), np.dtype(dtype))
         for number, token in enumerate(acquisition.channels)
     ]
-    multiscale = _multiscale(acquisition.axes, config.levels, pixel_size_um)
+    multiscale = _multiscale(acquisition.axes, config.levels, index)
     image = ImageAttrs(version="0.5", multiscales=[multiscale], omero=Omero(channels=channels))
     arrays = (
         _array_json((*acquisition.leading, *size), dtype, acquisition.axes, chunk=config.chunk)
         for size in planes
     )
-    return FieldTemplate(acquisition, plane, dtype, _group_json(image), tuple(arrays))
+    return FieldTemplate(acquisition, plane, dtype, group_json(image), tuple(arrays))
 
 
 def _side(size: int, most: int) -> int:
@@ -205,21 +208,26 @@ def _channel(
     )
 
 
-def _multiscale(axes: str, levels: int, pixel_size_um: float | None) -> Multiscale:
-    micrometre = "micrometer" if pixel_size_um else None
-    side = pixel_size_um or 1.0
+def _multiscale(axes: str, levels: int, index: PlateIndex) -> Multiscale:
+    steps = {"t": index.time_step_s, "c": None, "z": index.z_step_um}
+    known = {axis: steps.get(axis, index.pixel_size_um) for axis in axes}
+    units = {
+        axis: "second" if axis == "t" else "micrometer" for axis, size in known.items() if size
+    }
     datasets = []
     for level in range(levels):
+        sizes = {
+            axis: (size or 1.0) * (2**level if axis in "yx" else 1) for axis, size in known.items()
+        }
         # A pixel of a mean over 2^k x 2^k lies at their centre, not at the first one's.
-        place = {axis: ((2**level - 1) / 2 * side if axis in "yx" else 0.0) for axis in axes}
-        scale = [2**level * side if axis in "yx" else 1.0 for axis in axes]
-        shift = list(place.values()) if level else None
-        datasets.append(Dataset.build(path=str(level), scale=scale, translation=shift))
+        shift = [(2**level - 1) / 2 * (known[a] or 1.0) if a in "yx" else 0.0 for a in axes]
+        datasets.append(
+            Dataset.build(
+                path=str(level), scale=list(sizes.values()), translation=shift if level else None
+            )
+        )
     return Multiscale(
-        axes=[
-            Axis(name=axis, type=_AXIS_TYPES[axis], unit=micrometre if axis in "yx" else None)
-            for axis in axes
-        ],
+        axes=[Axis(name=axis, type=_AXIS_TYPES[axis], unit=units.get(axis)) for axis in axes],
         datasets=tuple(datasets),
         name="field",
         type="mean",
@@ -247,115 +255,55 @@ def _array_json(shape: tuple[int, ...], dtype: str, axes: str, *, chunk: int) ->
     return bytes(content["zarr.json"].to_bytes())
 
 
-def _group_json(ome: BaseModel, **attributes: Any) -> bytes:
+def group_json(ome: BaseModel, **attributes: Any) -> bytes:
+    """Write the ``zarr.json`` of a group with OME metadata, and further attributes."""
     content = {"ome": ome.model_dump(mode="json", exclude_none=True), **attributes}
-    group = {"attributes": content, "zarr_format": 3, "node_type": "group"}
+    return encode_group(content)
+
+
+def encode_group(attributes: Mapping[str, Any]) -> bytes:
+    """Write the ``zarr.json`` of a group with attributes."""
+    group = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
     return json.dumps(group, indent=1, ensure_ascii=False).encode()
 
 
-def write_field(plate: Path, key: FieldKey, pixels: NDArray[Any], template: FieldTemplate) -> None:
+def write_field(
+    folder: Path, pixels: NDArray[Any], template: FieldTemplate, *, place: Place | None = None
+) -> None:
     """Write one field of an acquisition with its pyramid; touches nothing of another field.
 
     Parameters
     ----------
-    plate
-        The plate image's folder.
-    key
-        The field.
+    folder
+        The field's own folder, ``Acquisition.image_path`` in the plate image.
     pixels
         Its array on the template's axes.
     template
         The acquisition's.
+    place
+        Where and when it was taken.
     """
-    image = plate / template.acquisition.image_path(key)
     for level, metadata in enumerate(template.array_json):
         pixels = pixels if level == 0 else halve(pixels)
-        write_array(image / str(level), pixels, metadata=metadata)
-    (image / "zarr.json").write_bytes(template.image_json)
+        write_array(folder / str(level), pixels, metadata=metadata)
+    content = template.image_json if place is None else _tell_place(template, place)
+    (folder / "zarr.json").write_bytes(content)
 
 
-def halve(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Halve y and x by the mean of 2 x 2 pixels, rounded half up; an odd edge is repeated.
-
-    Examples
-    --------
-    >>> halve(np.array([[[1, 2, 9], [3, 4, 9]]], dtype="uint8"))
-    array([[[3, 9]]], dtype=uint8)
-    """
-    odd = [(0, 0)] * (pixels.ndim - 2) + [(0, size % 2) for size in pixels.shape[-2:]]
-    if any(after for _, after in odd):
-        pixels = np.pad(pixels, odd, mode="edge")
-    wide = pixels[..., ::2, :].astype("uint32") + pixels[..., 1::2, :]
-    mean = (wide[..., ::2] + wide[..., 1::2] + 2) >> 2
-    halved: NDArray[Any] = mean.astype(pixels.dtype)
-    return halved
-
-
-def write_plate(
-    plate: Path,
-    key: PlateKey,
-    index: PlateIndex,
-    *,
-    acquisitions: Sequence[Acquisition],
-    images: Mapping[FieldKey, Sequence[Acquisition]],
-) -> None:
-    """Write the metadata of rows, wells and plate, for the fields that were written.
-
-    Parameters
-    ----------
-    plate
-        The plate image's folder.
-    key, index
-        The plate, and what its folder holds.
-    acquisitions
-        The plate's.
-    images
-        The acquisitions that each good field has, in the fields' order.
-    """
-    wells: dict[Well, list[WellImage]] = {}
-    for field, taken in images.items():
-        wells.setdefault(field.well, []).extend(
-            WellImage(path=f"{field.field}{a.suffix}", acquisition=acquisitions.index(a))
-            for a in taken
-        )
-    for well, found in wells.items():
-        well_meta = WellAttrs(version="0.5", well=WellMeta(images=found))
-        (plate / well_path(well) / "zarr.json").write_bytes(_group_json(well_meta))
-    for row in sorted({well.row_name for well in wells}):
-        empty = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
-        (plate / row / "zarr.json").write_text(json.dumps(empty, indent=1))
-    attributes = {
-        "experiment": key.experiment,
-        "plate": key.plate,
-        "channels": [index.channels[token] for token in acquisitions[0].channels],
-        "pixel_size_um": index.pixel_size_um,
-    }
-    meta = HCSAttrs(version="0.5", plate=_plate_meta(key, index, acquisitions, images))
-    (plate / "zarr.json").write_bytes(_group_json(meta, phenopipe=attributes))
-
-
-def _plate_meta(
-    key: PlateKey,
-    index: PlateIndex,
-    acquisitions: Sequence[Acquisition],
-    images: Mapping[FieldKey, Sequence[Acquisition]],
-) -> Plate:
-    rows, columns = index.shape
-    per_well = Counter(field.well for field in images)
-    most = max(per_well.values())
-    names = {"": "planes", "z": "stack"}
-    return Plate(
-        version="0.5",
-        name=key.plate,
-        rows=[Row(name=row_name(row)) for row in range(rows)],
-        columns=[Column(name=Well(0, column).column_name) for column in range(columns)],
-        wells=[
-            WellInPlate(path=well_path(well), rowIndex=well.row, columnIndex=well.column)
-            for well in sorted(per_well)
-        ],
-        field_count=most,
-        acquisitions=[
-            AcquisitionMeta(id=number, name=names[a.suffix], maximumfieldcount=most)
-            for number, a in enumerate(acquisitions)
-        ],
-    )
+def _tell_place(template: FieldTemplate, place: Place) -> bytes:
+    """Add a field's place to its metadata: for viewers as a translation, and word by word."""
+    attributes = json.loads(template.image_json)["attributes"]
+    told = {name: value for name, value in asdict(place).items() if value is not None}
+    if place.acquired:
+        told["acquired"] = place.acquired.astimezone(UTC).isoformat()
+    attributes["phenopipe"] = told
+    multiscale = attributes["ome"]["multiscales"][0]
+    in_um = {axis["name"] for axis in multiscale["axes"] if axis.get("unit") == "micrometer"}
+    if {"x", "y"} <= in_um and place.x_um is not None and place.y_um is not None:
+        at = {"x": place.x_um, "y": place.y_um}
+        axes = template.acquisition.axes
+        multiscale["coordinateTransformations"] = [
+            {"type": "scale", "scale": [1.0] * len(axes)},
+            {"type": "translation", "translation": [at.get(axis, 0.0) for axis in axes]},
+        ]
+    return encode_group(attributes)

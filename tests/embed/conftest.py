@@ -47,7 +47,8 @@ class PlateWriter:
     def _publish(self, thing, write, **parameters) -> None:
         settings = {"seed": self.seed, "failed": str(self.failed), **parameters}
         with self.lake.writing(thing):
-            write(self.lake.path(thing))
+            with self.lake.draft(thing) as path:
+                write(path)
             recipe = Recipe("ingest", 1, {}, settings)
             self.lake.publish(thing, recipe, counts={}, started=datetime.now(UTC))
 

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx.parser
@@ -121,6 +122,14 @@ def test_fields_that_failed_qc_are_absent(plate, client):
     assert {(row["well"], row["field"]) for row in rows} == {("A01", 1), ("A01", 2), ("A02", 2)}
 
 
+def test_fields_that_failed_qc_are_embedded_when_asked(plate, client):
+    plate.failed = (("A02", 1), ("B11", 1), ("B11", 2))
+    plate.publish()
+    asked = EmbedConfig(crop=32, include_failed=True)
+    ref = embed_plate(plate.lake, KEY, client=client, config=asked)
+    assert ref.counts == {"crops": 24, "fields": 6, "fields_left_out": 0}
+
+
 def test_a_plate_of_failed_fields_only_is_refused(plate, client):
     plate.failed = tuple((well, field) for well in plate.wells for field in (1, 2))
     plate.publish()
@@ -213,7 +222,7 @@ def test_fields_smaller_than_a_crop_are_refused(plate, client):
 def test_a_damaged_model_is_refused(plate, client):
     plate.publish()
     add_sums(plate.lake)
-    path = plate.lake.root / "models/sums/1/model.onnx"
+    path = Path(plate.lake.root, "models/sums/1/model.onnx")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match="changed or damaged"):
         embed_plate(plate.lake, KEY, model="sums", client=client)

@@ -13,10 +13,11 @@ from ome_zarr_models.v05.hcs import HCS
 
 from phenopipe import compute
 from phenopipe.config import IngestConfig
+from phenopipe.digests import digest_file
 from phenopipe.errors import InputError
 from phenopipe.ingest import field as field_module
 from phenopipe.ingest import ingest_plate, read_layout
-from phenopipe.lake import Lake, digest_file, ledger, plate_image, platemap, qc_table
+from phenopipe.lake import Lake, ledger, plate_image, platemap, qc_table
 from phenopipe.plates import PlateKey
 from phenopipe.schema import LEDGER, QC, check_table
 
@@ -62,7 +63,7 @@ def open_plate(lake, key=KEY):
 
 
 def stamp(lake):
-    return {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in sorted(lake.root.rglob("*"))}
+    return {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in sorted(Path(lake.root).rglob("*"))}
 
 
 def assert_pixels_are_the_files(group, index):
@@ -99,7 +100,7 @@ def test_real_plates_keep_every_pixel_and_are_valid(shared, lake, client, name, 
     config = IngestConfig(missing="skip")
     ref = ingest_plate(folder, lake, client=client, config=config, experiment="real")
     index = read_layout(folder)
-    path = lake.root / ref.thing
+    path = Path(lake.root, ref.thing)
     group = zarr.open_group(path, mode="r")
     assert_pixels_are_the_files(group, index)
     assert isinstance(open_ome_zarr(group), HCS)
@@ -154,14 +155,14 @@ def test_the_same_bytes_come_from_any_number_of_workers(plate, tmp_path):
         lake = Lake(tmp_path / f"lake{workers}")
         with compute.client("threads", workers=workers) as client:
             ingest_plate(plate, lake, client=client)
-        files = [p for p in sorted(lake.root.rglob("*")) if p.is_file()]
+        files = [p for p in sorted(Path(lake.root).rglob("*")) if p.is_file()]
         content = {p.relative_to(lake.root): digest_file(p) for p in files}
         digests.append({p: d for p, d in content.items() if not _is_manifest(p)})
     assert digests[0] == digests[1]
 
 
 def _is_manifest(path: Path) -> bool:
-    return path.name.endswith((".zarr.json", ".parquet.json", ".lock"))
+    return path.name.endswith((".zarr.json", ".parquet.json", ".png.json", ".lock"))
 
 
 def test_a_truncated_file_costs_its_site_only_and_is_named(plate, lake, client):
@@ -178,7 +179,7 @@ def test_a_truncated_file_costs_its_site_only_and_is_named(plate, lake, client):
     assert rows["TimePoint_1/P1_B02_s1_w1.TIF"]["destination"] == "B/02/1"
     group = open_plate(lake)
     assert [image["path"] for image in group["B/02"].attrs["ome"]["well"]["images"]] == ["1"]
-    assert not (lake.path(plate_image(KEY)) / "B/02/2").exists()
+    assert not Path(lake.path(plate_image(KEY)), "B/02/2").exists()
     assert open_ome_zarr(group)
 
 
@@ -216,19 +217,36 @@ def test_strays_stand_in_the_ledger_and_change_no_image(plate, lake, client):
     assert (stray["verdict"], stray["size"]) == ("ignored", 5)
 
 
-def test_changed_pixels_are_ingested_anew(plate, lake, client):
+def test_a_plate_delivered_again_with_changes_is_refused_and_replaced_when_asked(
+    plate, lake, client
+):
     first = ingest_plate(plate, lake, client=client)
+    before = stamp(lake)
     tifffile.imwrite(name_file(plate, "B02", 1, 1), np.full((40, 50), 7, "uint16"))
-    second = ingest_plate(plate, lake, client=client)
+    with pytest.raises(InputError, match=r"1 file changed.*P1_B02_s1_w1\.TIF.*--replace"):
+        ingest_plate(plate, lake, client=client)
+    assert stamp(lake) == before
+    second = ingest_plate(plate, lake, client=client, replace=True)
     assert second.computed
     assert second.key != first.key
     assert (open_plate(lake)["B/02/1/0"][0] == 7).all()
 
 
+def test_another_plate_of_the_same_name_is_never_mixed_in(plate, lake, client, tmp_path):
+    ingest_plate(plate, lake, client=client)
+    other = tmp_path / "Batch2" / "P1"
+    shutil.copytree(plate, other)
+    tifffile.imwrite(name_file(other, "B02", 1, 1), np.full((40, 50), 7, "uint16"))
+    with pytest.raises(InputError, match="Batch1/P1"):
+        ingest_plate(other, lake, client=client, experiment="Batch1")
+    assert_pixels_are_the_files(open_plate(lake), read_layout(plate))
+
+
 def test_a_file_that_changes_while_it_is_read_stops_the_plate(plate, lake, client, monkeypatch):
+    ingest_plate(plate, lake, client=client)
     monkeypatch.setattr(field_module, "read_image_bytes", lambda path: path.read_bytes() + b"\0")
     with pytest.raises(InputError, match=r"P1_B02_s1_w1\.TIF to stay as it was"):
-        ingest_plate(plate, lake, client=client)
+        ingest_plate(plate, lake, client=client, config=IngestConfig(levels=1))
     assert lake.published("images") == []
 
 
@@ -279,12 +297,12 @@ def test_a_plate_without_a_readable_field_is_refused(plate, lake, client):
 
 def test_what_an_interrupted_run_left_is_written_anew(plate, lake, client):
     ingest_plate(plate, lake, client=client)
-    (lake.root / plate_image(KEY).manifest).unlink()
-    shutil.rmtree(lake.path(plate_image(KEY)) / "B/02")
-    (lake.path(plate_image(KEY)) / "B/03/1/rubbish").write_text("x")
+    Path(lake.root, plate_image(KEY).manifest).unlink()
+    shutil.rmtree(Path(lake.path(plate_image(KEY)), "B/02"))
+    Path(lake.path(plate_image(KEY)), "B/03/1/rubbish").write_text("x")
     ingest_plate(plate, lake, client=client)
     assert_pixels_are_the_files(open_plate(lake), read_layout(plate))
-    assert not list(lake.root.rglob("rubbish"))
+    assert not list(Path(lake.root).rglob("rubbish"))
 
 
 def test_the_planted_faults_of_a_simulated_plate_are_found(tmp_path, lake, client):
@@ -314,3 +332,47 @@ def test_the_planted_faults_of_a_simulated_plate_are_found(tmp_path, lake, clien
         if row["verdict"] in {"missing", "truncated"} and row["well"]
     }
     assert bad == {k: kind for k, kind in planted.items() if k not in by_qc}
+
+
+def test_stains_order_the_channel_axis_and_label_the_tables(plate, lake, client, tmp_path):
+    path = tmp_path / "channels.csv"
+    path.write_text("channel,stain\nw2,DNA\nw1,ER\n")
+    ingest_plate(plate, lake, client=client, config=IngestConfig(channels=path))
+    group = open_plate(lake)
+    assert group.attrs["phenopipe"]["channels"] == ["DNA", "ER"]
+    second = tifffile.imread(name_file(plate, "B03", 1, 2))
+    np.testing.assert_array_equal(group["B/03/1/0"][0], second)
+    assert {row["channel"] for row in read_rows(lake, qc_table(KEY))} == {"DNA", "ER"}
+
+
+def test_a_stack_is_projected_or_one_step_is_picked(shared, tmp_path, client):
+    folder = shared(f"{EXPORTED}/9987_Plate_3434")
+    index = read_layout(folder)
+    fields = {}
+    for image in index.images:
+        pixels = tifffile.imread(folder / image.path)
+        fields.setdefault((image.field_key, image.channel), []).append(pixels)
+    expected = {"max": lambda planes: np.max(planes, axis=0), 1: lambda planes: planes[1]}
+    for z, reduce in expected.items():
+        lake = Lake(tmp_path / str(z))
+        ref = ingest_plate(
+            folder, lake, client=client, config=IngestConfig(z=z, missing="skip"), experiment="E"
+        )
+        group = open_plate(lake, PlateKey(ref.experiment, ref.plate))
+        for (key, channel), planes in fields.items():
+            array = group[f"{key.well.row_name}/{key.well.column_name}/{key.field}/0"]
+            at = list(index.channels).index(channel)
+            np.testing.assert_array_equal(array[at], reduce(planes))
+
+
+def test_one_time_point_is_picked(shared, lake, client):
+    folder = shared(f"{EXPORTED}/9987_Plate_3435")
+    config = IngestConfig(t=1, missing="skip")
+    ref = ingest_plate(folder, lake, client=client, config=config, experiment="E")
+    group = open_plate(lake, PlateKey(ref.experiment, ref.plate))
+    index = read_layout(folder)
+    (image, *_) = [image for image in index.images if image.t == 1]
+    array = group[f"{image.well.row_name}/{image.well.column_name}/{image.field}/0"]
+    assert array.metadata.dimension_names == ("c", "y", "x")
+    at = list(index.channels).index(image.channel)
+    np.testing.assert_array_equal(array[at], tifffile.imread(folder / image.path))
