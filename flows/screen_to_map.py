@@ -18,6 +18,7 @@ from prefect.utilities.urls import url_for
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
+from flows.verdicts import judge_batches
 from phenopipe import compute
 from phenopipe.config import BenchmarkConfig, EmbedConfig, IngestConfig, MapConfig
 from phenopipe.errors import InputError
@@ -53,7 +54,7 @@ class Step(BaseModel):
 )
 def screen_to_map(
     source: Annotated[Path, Field(description="One plate's folder, or a folder of plates.")],
-    root: Annotated[str, Field(description="The lake's root folder.")],
+    root: Annotated[str, Field(description="The lake's root: a folder or gs://bucket/prefix.")],
     name: Annotated[str, Field(description="The map's name.")],
     annotations: Annotated[Path, Field(description="A folder of known relationships.")],
     layout: Annotated[str, Field(description="The vendor's layout, or auto.")] = "auto",
@@ -71,11 +72,11 @@ def screen_to_map(
     except InputError as error:
         return Failed(message=str(error))
     platemap = platemap or find_platemap(source)
-    ingest = IngestConfig(layout=layout)
+    config = IngestConfig(layout=layout)
     with compute.client(compute_kind) as client:
         scheduler = compute.scheduler_address(client)
         runs = [
-            _submit_plate(folder, root, scheduler, ingest, platemap=platemap, model=model)
+            _submit_plate(folder, root, scheduler, config, platemap=platemap, model=model)
             for folder in folders
         ]
         steps = [
@@ -83,11 +84,20 @@ def screen_to_map(
             for folder, futures in zip(folders, runs, strict=True)
             for stage, future in zip(("ingest", "embed"), futures, strict=True)
         ]
+    ingested = [ingest.state.result() for ingest, _ in runs if ingest.state.is_completed()]
+    judged = judge_batches(root, {plate.experiment for plate in ingested}, config.qc)
+    steps += [_describe("qc", experiment, state) for experiment, state in judged.items()]
     plates = [embedded.state.result() for _, embedded in runs if embedded.state.is_completed()]
     if plates:
         experiments = tuple(sorted({plate.experiment for plate in plates}))
-        config = MapConfig(align=align, correct=correct)
-        steps += _map_and_score(name, root, model, experiments, annotations, config=config)
+        steps += _map_and_score(
+            name,
+            root,
+            model,
+            experiments,
+            annotations,
+            config=MapConfig(align=align, correct=correct),
+        )
     return _conclude(name, root, steps)
 
 
@@ -159,8 +169,8 @@ def _conclude(name: str, root: str, steps: list[Step]) -> State[Any]:
     if failed:
         listed = "; ".join(f"{step.stage} {step.item}: {step.message}" for step in failed)
         return Failed(message=f"{len(failed)} of {len(steps)} stages failed. {listed}", data=steps)
-    report = Lake(root).path(map_part(name, "report.html"))
-    create_link_artifact(report.as_uri(), link_text=f"Report of {name}", key="map-report")
+    report = Lake(root).link(map_part(name, "report.html"))
+    create_link_artifact(report, link_text=f"Report of {name}", key="map-report")
     if len(cached) == len(steps):
         return Completed(name="Cached", message="All was published already.", data=steps)
     return Completed(message=f"{len(steps)} stages, {len(cached)} of them cached.", data=steps)
@@ -168,7 +178,7 @@ def _conclude(name: str, root: str, steps: list[Step]) -> State[Any]:
 
 def main(
     source: Annotated[Path, typer.Argument(help="One plate's folder, or a folder of plates.")],
-    root: Annotated[str, typer.Option(help="The lake's root folder.")],
+    root: Annotated[str, typer.Option(help="The lake's root: a folder or gs://bucket/prefix.")],
     name: Annotated[str, typer.Option(help="The map's name.")],
     annotations: Annotated[Path, typer.Option(help="A folder of known relationships.")],
     compute_kind: Annotated[str, typer.Option("--compute", help="Where it runs.")] = "local",

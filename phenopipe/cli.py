@@ -7,22 +7,22 @@ input. Results go to stdout, progress and logs to stderr.
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from phenopipe import catalogue, compute
-from phenopipe.config import IngestConfig, MapConfig
+from phenopipe.config import IngestConfig, MapConfig, Settings, override, read_settings
+from phenopipe.console import log_to_stderr, run_each, show_progress, show_rows
 from phenopipe.errors import InputError
-from phenopipe.lake import Lake, MapRef, PlateRef, describe_counts
+from phenopipe.lake import Lake
+
+if TYPE_CHECKING:
+    from phenopipe.ingest.arrival import Sighting
 
 app = typer.Typer(
     add_completion=False,
@@ -33,28 +33,31 @@ app = typer.Typer(
 models = typer.Typer(no_args_is_help=True, help="The models of a lake.")
 app.add_typer(models, name="models")
 
-Root = Annotated[str, typer.Option("--root", help="The lake's root folder.")]
+Root = Annotated[
+    str, typer.Option("--root", help="The lake's root: a folder or gs://bucket/prefix.")
+]
 MapName = Annotated[str, typer.Option("--map", help="The map's name.")]
 ModelName = Annotated[str, typer.Option("--model", help="The model's name.")]
 Compute = Annotated[
     str, typer.Option("--compute", help="threads, local, cuda, slurm or a scheduler's address.")
 ]
+SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", help="An assay's settings: TOML, a table a stage.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+# Between two looks at a landing zone.
+_A_MINUTE_S = 60
 
 
 def main() -> None:
     """Run the command line; bad input ends in one sentence and exit code 2."""
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(message)s",
-        handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
-    )
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    log_to_stderr()
     try:
         app()
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"phenopipe: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, InputError) else 1)
 
 
 @app.command()
@@ -70,7 +73,7 @@ def simulate(
     """Draw a screen with known truth as a vendor's files."""
     from phenopipe.simulate import simulate_screen
 
-    with _progress(f"simulate {folder.name}") as on_progress:
+    with show_progress(f"simulate {folder.name}") as on_progress:
         simulate_screen(
             folder,
             layout=layout,
@@ -86,25 +89,117 @@ def simulate(
 def ingest(
     source: Annotated[Path, typer.Argument(help="One plate's folder, or a folder of plates.")],
     root: Root,
-    layout: Annotated[str, typer.Option(help="The vendor's layout, or auto.")] = "auto",
+    layout: Annotated[str | None, typer.Option(help="The vendor's layout; default: auto.")] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="Your own file names: a regular expression with groups plate, well, …"),
+    ] = None,
     platemap: Annotated[Path | None, typer.Option(help="What was done to each well (CSV).")] = None,
     experiment: Annotated[str | None, typer.Option(help="Default: the folder above.")] = None,
+    channels: Annotated[
+        Path | None, typer.Option(help="Vendor's channels to stains (CSV: channel,stain).")
+    ] = None,
+    z: Annotated[str | None, typer.Option(help="keep, max or one z-step, from 0.")] = None,
+    t: Annotated[str | None, typer.Option(help="keep or one time point, from 0.")] = None,
+    illumination: Annotated[
+        bool | None, typer.Option("--illumination", help="Divide by illumination functions.")
+    ] = None,
+    missing: Annotated[
+        Literal["fail", "skip"] | None, typer.Option(help="Sites without all their channels.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Ingest anew what was delivered with other files.")
+    ] = False,
+    settings: SettingsFile = None,
     where: Compute = "local",
 ) -> None:
     """Turn vendor folders into published plate images, QC tables and ledgers."""
     from phenopipe.ingest import find_platemap, find_plates, ingest_plate
 
-    folders = find_plates(source, layout=layout)
+    config = override(
+        _read_settings(settings).ingest,
+        layout=layout,
+        pattern=pattern,
+        channels=channels,
+        z=_number(z),
+        t=_number(t),
+        illumination=illumination,
+        missing=missing,
+    )
+    folders = find_plates(source, config.layout, pattern=config.pattern)
     with compute.client(where) as client:
         run = partial(
             ingest_plate,
             lake=Lake(root),
             client=client,
-            config=IngestConfig(layout=layout),
+            config=config,
             platemap=platemap or find_platemap(source),
             experiment=experiment,
+            replace=replace,
         )
-        _run_each("ingest", {f"{f.parent.name}/{f.name}": partial(run, f) for f in folders})
+        run_each("ingest", {f"{f.parent.name}/{f.name}": partial(run, f) for f in folders})
+
+
+@app.command()
+def watch(
+    source: Annotated[Path, typer.Argument(help="The landing zone: a folder of plates.")],
+    root: Root,
+    quiet_minutes: Annotated[
+        float, typer.Option(min=0, help="A plate that nothing changed in for so long is complete.")
+    ] = 30.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once, instead of each minute.")
+    ] = False,
+    layout: Annotated[str | None, typer.Option(help="The vendor's layout; default: auto.")] = None,
+    settings: SettingsFile = None,
+    where: Compute = "local",
+) -> None:
+    """Ingest each plate of a landing zone once it is complete; tell what was delivered again."""
+    from phenopipe.ingest.arrival import TROUBLED
+    from phenopipe.ingest.watch import scan_landing
+
+    lake, config = Lake(root), override(_read_settings(settings).ingest, layout=layout)
+    look = partial(
+        scan_landing,
+        source,
+        lake,
+        layout=config.layout,
+        pattern=config.pattern,
+        quiet_minutes=quiet_minutes,
+    )
+    seen = _ingest_complete(look(), lake, config, where)
+    _show_news(seen, source)
+    if once:
+        raise typer.Exit(int(any(sighting.state in TROUBLED for sighting in seen)))
+    while True:
+        time.sleep(_A_MINUTE_S)
+        try:
+            before, seen = seen, _ingest_complete(look(before=seen), lake, config, where)
+        except InputError as error:
+            # A share that is not mounted now may be there in a minute.
+            logging.getLogger(__name__).warning("%s", error)
+            continue
+        if [one.as_row() for one in seen] != [one.as_row() for one in before]:
+            _show_news(seen, source)
+
+
+@app.command()
+def qc(
+    root: Root,
+    experiment: Annotated[str | None, typer.Option(help="Only this experiment.")] = None,
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare an experiment's plates, and tell the verdict on each."""
+    from phenopipe.ingest import judge_batch, summarise_qc
+
+    lake, config = Lake(root), _read_settings(settings).ingest.qc
+    found = {key.experiment for key in catalogue.list_plates(lake)}
+    rows = []
+    for one in sorted(found if experiment is None else {experiment}):
+        judge_batch(lake, one, config=config)
+        rows += summarise_qc(lake, one)
+    show_rows(rows, title="QC", as_json=as_json)
 
 
 @app.command()
@@ -113,12 +208,17 @@ def embed(
     model: ModelName = "classical",
     experiment: Annotated[str | None, typer.Option(help="Only this experiment.")] = None,
     plate: Annotated[str | None, typer.Option(help="Only this plate.")] = None,
+    include_failed: Annotated[
+        bool | None, typer.Option("--include-failed", help="Embed fields that failed QC too.")
+    ] = None,
+    settings: SettingsFile = None,
     where: Compute = "local",
 ) -> None:
     """Turn published plate images into published crop embeddings."""
     from phenopipe.embed import embed_plate
 
     lake = Lake(root)
+    config = override(_read_settings(settings).embed, include_failed=include_failed)
     keys = [
         key
         for key in catalogue.list_plates(lake)
@@ -130,8 +230,8 @@ def embed(
             f"{plate or '(any)'} in {root}, found none: run `phenopipe ingest` first"
         )
     with compute.client(where) as client:
-        run = partial(embed_plate, lake, model=model, client=client)
-        _run_each("embed", {str(key): partial(run, key) for key in keys})
+        run = partial(embed_plate, lake, model=model, client=client, config=config)
+        run_each("embed", {str(key): partial(run, key) for key in keys})
 
 
 @app.command(name="map")
@@ -152,7 +252,7 @@ def build(
 
     config = MapConfig(align=align, correct=correct)
     run = partial(build_map, Lake(root), model=model, expression=expression, config=config)
-    _run_each("map", {name: partial(run, name=name)})
+    run_each("map", {name: partial(run, name=name)})
 
 
 @app.command()
@@ -167,7 +267,7 @@ def benchmark(
 
     lake = Lake(root)
     scores = partial(benchmark_map, lake, name=name, annotations=annotations)
-    _run_each("benchmark", {"scores": scores, "report": partial(write_report, lake, name)})
+    run_each("benchmark", {"scores": scores, "report": partial(write_report, lake, name)})
     for line in summarise_map(lake, name):
         print(line)
 
@@ -184,7 +284,7 @@ def query(
     from phenopipe.maps import query_map
 
     rows = query_map(Lake(root), name, perturbation, top=top).to_pylist()
-    _show(rows, title=f"Neighbours of {perturbation} in {name}", as_json=as_json)
+    show_rows(rows, title=f"Neighbours of {perturbation} in {name}", as_json=as_json)
 
 
 @app.command()
@@ -196,9 +296,11 @@ def status(root: Root, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps({"plates": plates, "things": things}, indent=1))
         return
-    _show(plates, title="Plates")
-    _show([row for row in things if row["state"] != "published"], title="Not as published")
-    _show([row for row in things if row["thing"].startswith(("maps/", "models/"))], title="Maps")
+    show_rows(plates, title="Plates")
+    show_rows([row for row in things if row["state"] != "published"], title="Not as published")
+    show_rows(
+        [row for row in things if row["thing"].startswith(("maps/", "models/"))], title="Maps"
+    )
 
 
 @app.command()
@@ -206,7 +308,7 @@ def verify(root: Root) -> None:
     """Re-read every published file; exit with 1 and a list where anything differs."""
     damaged = catalogue.verify_lake(Lake(root))
     if damaged:
-        _show([entry.as_row() for entry in damaged], title="Differs from what was published")
+        show_rows([entry.as_row() for entry in damaged], title="Differs from what was published")
         raise typer.Exit(1)
     print("every published file has the bytes that were published")
 
@@ -228,49 +330,41 @@ def list_models_command(root: Root, as_json: AsJson = False) -> None:
     from phenopipe.models import list_models
 
     rows = [card.model_dump(mode="json") for card in list_models(Lake(root))]
-    _show(rows, title="Models", as_json=as_json)
+    show_rows(rows, title="Models", as_json=as_json)
 
 
-def _run_each(stage: str, items: Mapping[str, Callable[..., PlateRef | MapRef]]) -> None:
-    """Run a stage on each item; a table of what happened; exit with 1 where any failed."""
-    rows = []
-    for name, run in items.items():
-        try:
-            with _progress(f"{stage} {name}") as on_progress:
-                ref = run(on_progress=on_progress)
-            counts = describe_counts(ref.counts)
-            rows.append((name, "done" if ref.computed else "published already", counts))
-        except InputError as error:
-            rows.append((name, "failed", str(error)))
-    failed = [row for row in rows if row[1] == "failed"]
-    if len(failed) == len(rows) == 1:
-        raise InputError(failed[0][2])
-    _show([dict(zip((stage, "outcome", "what"), row, strict=True)) for row in rows], title=stage)
-    if failed:
-        raise typer.Exit(1)
+def _ingest_complete(
+    seen: "Sequence[Sighting]", lake: Lake, config: IngestConfig, where: str
+) -> "list[Sighting]":
+    """Ingest the plates that are complete; a cluster is started only if there are any."""
+    from phenopipe.ingest.watch import ingest_sighting
+
+    if all(sighting.state != "complete" for sighting in seen):
+        return list(seen)
+    done = []
+    with compute.client(where) as client:
+        for sighting in seen:
+            if sighting.state != "complete":
+                done.append(sighting)
+                continue
+            with show_progress(f"ingest {sighting.key}") as on_progress:
+                done.append(
+                    ingest_sighting(
+                        sighting, lake, client=client, config=config, on_progress=on_progress
+                    )
+                )
+    return done
 
 
-@contextmanager
-def _progress(description: str) -> Iterator[compute.Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bars:
-        bar = bars.add_task(description, total=None)
-        yield lambda done, total: bars.update(bar, completed=done, total=total)
+def _show_news(seen: "Sequence[Sighting]", source: Path) -> None:
+    rows = [sighting.as_row() for sighting in seen if sighting.why]
+    show_rows(rows, title=str(source))
+    print(f"{len(seen):,} plates, {len(seen) - len(rows):,} of them ingested before")
 
 
-def _show(rows: Sequence[dict[str, Any]], *, title: str, as_json: bool = False) -> None:
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    if not rows:
-        return
-    table = Table(title=title, title_justify="left")
-    for column in rows[0]:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(_spell(value) for value in row.values()))
-    Console().print(table)
+def _read_settings(path: Path | None) -> Settings:
+    return Settings() if path is None else read_settings(path)
 
 
-def _spell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _number(text: str | None) -> str | int | None:
+    return int(text) if text is not None and text.isdigit() else text

@@ -13,10 +13,11 @@ from prefect.tasks import exponential_backoff
 
 from phenopipe.compute import Progress
 from phenopipe.errors import InputError
+from phenopipe.ingest import BatchRef
 from phenopipe.lake import Lake, MapRef, PlateRef, describe_counts
 from tasks.progress import show_outcome, show_progress
 
-Ref = TypeVar("Ref", PlateRef, MapRef)
+Ref = TypeVar("Ref", PlateRef, BatchRef, MapRef)
 
 # What can pass by itself: a disk or network that failed, a worker that was lost.
 _PASSING = (OSError, KilledWorker, CommClosedError)

@@ -100,7 +100,7 @@ def test_models_are_listed(lake):
         (("ingest", "nowhere", "--root", "lake"), "nowhere"),
         (("embed", "--root", "nowhere"), "phenopipe ingest"),
         (("map", "--root", "nowhere", "--name", "m"), "phenopipe embed"),
-        (("embed", "--root", "gs://bucket"), "local folder"),
+        (("embed", "--root", "s3://bucket"), "local folder"),
         (("simulate", "there", "--layout", "rxrx"), "imagexpress"),
         (("simulate", "there", "--wells", "7"), "7"),
         (("frobnicate",), "frobnicate"),

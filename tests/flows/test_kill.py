@@ -4,6 +4,7 @@ import random
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,7 @@ def kill_at_work(start_flow, lake, kind, *, delay_s):
     """
     for thing in lake.published(kind)[:1]:
         lake.clear(thing)
-    locks = lake.root / ".locks" / kind
+    locks = Path(lake.root, ".locks", kind)
     shutil.rmtree(locks, ignore_errors=True)
     process = start_flow(lake.root)
     while not any(locks.rglob("*.lock")):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import urllib.request
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -46,7 +47,7 @@ def last_runs(ask):
 def test_the_run_ends_with_its_url_the_reports_path_and_results(finished, prefect_server):
     root, output = finished
     lines = output.strip().splitlines()
-    report = Lake(root).path(map_part("m", "report.html"))
+    report = Path(Lake(root).path(map_part("m", "report.html")))
     assert report.exists()
     assert any(str(report) in line for line in lines)
     address = prefect_server["PREFECT_API_URL"].removesuffix("/api")
@@ -109,3 +110,13 @@ def test_the_table_artifact_lists_each_stage(ask):
     )
     rows = pd.DataFrame(json.loads(artifact["data"]))
     assert {"stage", "item", "outcome", "message"} == set(rows.columns)
+
+
+def test_the_verdict_on_each_plate_is_an_artifact(finished, ask):
+    root, _ = finished
+    found = ask("artifacts", {"sort": "CREATED_DESC", "artifacts": {"key": {"any_": ["qc"]}}})
+    tables = [json.loads(artifact["data"]) for artifact in found]
+    rows = next(rows for rows in tables if rows[0]["heatmaps"].startswith(str(root)))
+    assert {row["plate"] for row in rows} == {"Plate1", "Plate2"}
+    assert {row["verdict"] for row in rows} <= {"pass", "warn", "fail"}
+    assert all(Path(row["heatmaps"]).is_file() for row in rows)

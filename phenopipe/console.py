@@ -1,0 +1,76 @@
+"""What the command line prints: results on stdout, progress and logs on stderr."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from phenopipe.compute import Progress as OnProgress
+from phenopipe.errors import InputError
+from phenopipe.lake import MapRef, PlateRef, describe_counts
+
+
+def log_to_stderr() -> None:
+    """Send the library's log to stderr, and of Dask only what went wrong."""
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(message)s",
+        handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
+    )
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+
+
+def run_each(stage: str, items: Mapping[str, Callable[..., PlateRef | MapRef]]) -> None:
+    """Run a stage on each item; a table of what happened; exit with 1 where any failed."""
+    rows = []
+    for name, run in items.items():
+        try:
+            with show_progress(f"{stage} {name}") as on_progress:
+                ref = run(on_progress=on_progress)
+            counts = describe_counts(ref.counts)
+            rows.append((name, "done" if ref.computed else "published already", counts))
+        except (InputError, OSError) as error:
+            if len(items) == 1:
+                raise
+            rows.append((name, "failed", str(error)))
+    failed = [row for row in rows if row[1] == "failed"]
+    show_rows(
+        [dict(zip((stage, "outcome", "what"), row, strict=True)) for row in rows], title=stage
+    )
+    if failed:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def show_progress(description: str) -> Iterator[OnProgress]:
+    """Show a bar on stderr; yields what is called with what is done and the total."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bars:
+        bar = bars.add_task(description, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+def show_rows(rows: Sequence[dict[str, Any]], *, title: str, as_json: bool = False) -> None:
+    """Print rows as a table, or as one JSON document; a table of none is not printed."""
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        return
+    table = Table(title=title, title_justify="left")
+    for column in rows[0]:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_spell(value) for value in row.values()))
+    Console().print(table)
+
+
+def _spell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
