@@ -1,12 +1,12 @@
 """Which fields and files of a plate are bad, and in what way."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from phenopipe.plates import FieldKey, PlateKey, Well
 from phenopipe.simulate.design import CHANNELS, Nuisances
-from phenopipe.simulate.imagexpress import name_image
 
 KINDS = ("out_of_focus", "saturated", "missing", "truncated")
 
@@ -21,8 +21,10 @@ class Fault:
     kind: str
     waves: tuple[int, ...]
 
-    def list_rows(self, key: PlateKey) -> list[dict[str, object]]:
-        """Give the rows of the truth's table, one a file."""
+    def list_rows(
+        self, key: PlateKey, name_image: Callable[[PlateKey, FieldKey, int], str]
+    ) -> list[dict[str, object]]:
+        """Give the rows of the truth's table, one a file, under the vendor's name for it."""
         return [
             {
                 "experiment": key.experiment,

@@ -1,61 +1,53 @@
 """Write a plate as MetaXpress exports it: one TIFF a well, site and wave, and an HTD file."""
 
-from functools import cache
-from io import BytesIO
-from math import prod
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from phenopipe.plates import PLATE_SHAPES, FieldKey, PlateKey
 from phenopipe.simulate.design import CHANNELS, ScreenDesign
+from phenopipe.simulate.tables import Row, write_csv
+from phenopipe.simulate.tiff import write_tiff
 
 
-def name_image(key: PlateKey, field: FieldKey, wave: int) -> str:
-    """Name one image's file under the screen's folder; waves count from 1.
+class ImageXpress:
+    """A plate in ``<experiment>/<plate>/TimePoint_1``, planned in ``<plate>.HTD``."""
 
-    Examples
-    --------
-    >>> from phenopipe.plates import Well
-    >>> name_image(PlateKey("Batch1", "Plate1"), FieldKey(Well(1, 2), 1), 6)
-    'Batch1/Plate1/TimePoint_1/Plate1_B03_s1_w6.TIF'
-    """
-    stem = f"{key.plate}_{field.well}_s{field.field}_w{wave}"
-    return f"{key}/TimePoint_1/{stem}.TIF"
+    def name_image(self, key: PlateKey, field: FieldKey, wave: int) -> str:
+        """Name one image's file under the screen's folder; waves count from 1.
 
+        Examples
+        --------
+        >>> from phenopipe.plates import Well
+        >>> ImageXpress().name_image(PlateKey("Batch1", "Plate1"), FieldKey(Well(1, 2), 1), 6)
+        'Batch1/Plate1/TimePoint_1/Plate1_B03_s1_w6.TIF'
+        """
+        stem = f"{key.plate}_{field.well}_s{field.field}_w{wave}"
+        return f"{key}/TimePoint_1/{stem}.TIF"
 
-def write_image(path: Path, pixels: NDArray[np.uint16], *, pixel_size_um: float) -> None:
-    """Write one image as an uncompressed TIFF that says its pixel size."""
-    path.write_bytes(_header(pixels.shape, pixel_size_um) + pixels.astype("<u2").tobytes())
+    def write_image(self, path: Path, pixels: NDArray[np.uint16], *, pixel_size_um: float) -> None:
+        """Write one image as an uncompressed TIFF that says its pixel size."""
+        write_tiff(path, pixels, pixel_size_um=pixel_size_um)
 
+    def write_plan(self, root: Path, key: PlateKey, *, wells: int, design: ScreenDesign) -> None:
+        """Write the plate's HTD file: what was to be acquired.
 
-@cache
-def _header(shape: tuple[int, ...], pixel_size_um: float) -> bytes:
-    """Make what stands before the pixels once: it is the same for every image of a screen."""
-    per_cm = 10_000 / pixel_size_um
-    file = BytesIO()
-    tifffile.imwrite(
-        file,
-        np.zeros(shape, np.uint16),
-        byteorder="<",
-        photometric="minisblack",
-        metadata=None,
-        software="phenopipe simulate",
-        resolution=(per_cm, per_cm),
-        resolutionunit="CENTIMETER",
-    )
-    return file.getvalue()[: -2 * prod(shape)]
+        MetaXpress writes it in the computer's code page, with the line ends of Windows.
+        """
+        (root / str(key) / "TimePoint_1").mkdir(parents=True)
+        text = "".join(f"{line}\r\n" for line in _plan_lines(key, wells=wells, design=design))
+        (root / str(key) / f"{key.plate}.HTD").write_bytes(text.encode("latin-1"))
+
+    def write_platemap(self, root: Path, rows: Sequence[Row]) -> None:
+        """Write ``platemap.csv`` beside the experiments' folders."""
+        write_csv(root / "platemap.csv", rows)
 
 
-def write_plan(folder: Path, key: PlateKey, *, wells: int, design: ScreenDesign) -> None:
-    """Write the plate's HTD file: what was to be acquired.
-
-    MetaXpress writes it in the computer's code page, with the line ends of Windows.
-    """
+def _plan_lines(key: PlateKey, *, wells: int, design: ScreenDesign) -> list[str]:
     rows, columns = PLATE_SHAPES[wells]
-    lines = [
+    return [
         '"HTSInfoFile", Version 1.0',
         '"Description", "Simulated by phenopipe"',
         '"PlateType", 6',
@@ -74,8 +66,6 @@ def write_plan(folder: Path, key: PlateKey, *, wells: int, design: ScreenDesign)
         f'"UniquePlateIdentifier", "{key.experiment}-{key.plate}"',
         '"EndFile"',
     ]
-    text = "".join(f"{line}\r\n" for line in lines)
-    (folder / str(key) / f"{key.plate}.HTD").write_bytes(text.encode("latin-1"))
 
 
 def _site_lines(sites: int) -> list[str]:

@@ -91,12 +91,23 @@ def list_perturbations(wells: int) -> list[Perturbation]:
     return [*targeted, *negative, *positive, *empty]
 
 
+def list_wells(wells: int) -> list[Well]:
+    """List the wells of a plate, row by row.
+
+    Examples
+    --------
+    >>> str(list_wells(96)[12])
+    'B01'
+    """
+    rows, columns = PLATE_SHAPES[wells]
+    return [Well(row, column) for row in range(rows) for column in range(columns)]
+
+
 def place_wells(
     perturbations: Sequence[Perturbation], rng: np.random.Generator
 ) -> dict[Well, Perturbation]:
     """Spread the perturbations over the plate at random; wells in the plate's order."""
-    rows, columns = PLATE_SHAPES[len(perturbations)]
-    wells = [Well(row, column) for row in range(rows) for column in range(columns)]
+    wells = list_wells(len(perturbations))
     order = rng.permutation(len(wells))
     return {well: perturbations[i] for well, i in zip(wells, order, strict=True)}
 

@@ -9,6 +9,8 @@ from phenopipe.simulate.library import Perturbation, list_perturbations, place_w
 
 SIMULATION_VERSION = 1
 BATCHES = ("Batch1", "Batch2")
+DEFAULT_LAYOUT = "imagexpress"
+_PLATE = "Plate"
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,13 @@ class Screen:
     seed: int
     design: ScreenDesign
     nuisances: Nuisances
+    layout: str = DEFAULT_LAYOUT
 
     @property
     def keys(self) -> list[PlateKey]:
         """The plates: the first half in one batch, the others in the next."""
         half = (self.plates + 1) // 2
-        return [PlateKey(BATCHES[i >= half], f"Plate{i + 1}") for i in range(self.plates)]
+        return [PlateKey(BATCHES[i >= half], f"{_PLATE}{i + 1}") for i in range(self.plates)]
 
     def place(self, key: PlateKey) -> dict[Well, Perturbation]:
         """Lay out one plate: the whole library, in an order of its own."""
@@ -39,7 +42,11 @@ class Screen:
         return choose_faults(wells, rng, sites=design.sites, nuisances=self.nuisances)
 
     def describe(self) -> dict[str, object]:
-        """Say everything that the files depend on."""
+        """Say everything that the files depend on; the layout only where it is not the default.
+
+        So screens that were drawn before there was a choice are still the same.
+        """
+        layout = {} if self.layout == DEFAULT_LAYOUT else {"layout": self.layout}
         return {
             "simulation_version": SIMULATION_VERSION,
             "plates": self.plates,
@@ -47,4 +54,16 @@ class Screen:
             "seed": self.seed,
             "design": self.design.model_dump(),
             "nuisances": self.nuisances.model_dump(),
+            **layout,
         }
+
+
+def plate_number(key: PlateKey) -> int:
+    """Count a plate of the screen from 1.
+
+    Examples
+    --------
+    >>> plate_number(PlateKey("Batch2", "Plate3"))
+    3
+    """
+    return int(key.plate.removeprefix(_PLATE))

@@ -10,10 +10,10 @@ from pathlib import Path
 from phenopipe.compute import Progress, usable_cores
 from phenopipe.errors import InputError
 from phenopipe.simulate.design import Nuisances, ScreenDesign
-from phenopipe.simulate.imagexpress import write_plan
 from phenopipe.simulate.library import list_genes, list_perturbations
-from phenopipe.simulate.plan import BATCHES, Screen
+from phenopipe.simulate.plan import BATCHES, DEFAULT_LAYOUT, Screen
 from phenopipe.simulate.truth import TRUTH_DRAFT, write_truth
+from phenopipe.simulate.vendors import VENDORS
 from phenopipe.simulate.wells import WellJob, write_well
 
 _WELLS_A_TASK = 8
@@ -22,7 +22,7 @@ _WELLS_A_TASK = 8
 def simulate_screen(
     folder: str | Path,
     *,
-    layout: str = "imagexpress",
+    layout: str = DEFAULT_LAYOUT,
     plates: int = 4,
     wells: int = 384,
     seed: int = 0,
@@ -45,7 +45,8 @@ def simulate_screen(
         New or empty, or of a screen that was cut short; a complete one with the same
         arguments is left as it is.
     layout
-        The vendor's layout; ``imagexpress`` so far.
+        The vendor's layout: ``imagexpress``, ``harmony``, or ``rxrx`` (PNG, and the platemap as
+        ``metadata.csv``). The pixels are the same in each.
     plates
         Their number; spread over two batches.
     wells
@@ -71,8 +72,7 @@ def simulate_screen(
         return root
     _start_anew(root)
     for key in screen.keys:
-        (root / str(key) / "TimePoint_1").mkdir(parents=True)
-        write_plan(root, key, wells=wells, design=screen.design)
+        VENDORS[layout].write_plan(root, key, wells=wells, design=screen.design)
     _write_images(root, screen, workers=workers or usable_cores(), on_progress=on_progress)
     write_truth(root, screen)
     return root
@@ -86,16 +86,16 @@ def _check_arguments(
     design: ScreenDesign | None,
     nuisances: Nuisances | None,
 ) -> Screen:
-    if layout != "imagexpress":
+    if layout not in VENDORS:
         raise InputError(
-            f"expected layout imagexpress, found {layout!r}: only imagexpress is written so far"
+            f"expected layout {' or '.join(VENDORS)}, found {layout!r}: choose one of these"
         )
     if plates < 1 or seed < 0:
         raise InputError(
             f"expected 1 or more plates and a seed of 0 or more, found {plates} and {seed}"
         )
     list_perturbations(wells)  # raises for other sizes, before anything is written
-    return Screen(plates, wells, seed, design or ScreenDesign(), nuisances or Nuisances())
+    return Screen(plates, wells, seed, design or ScreenDesign(), nuisances or Nuisances(), layout)
 
 
 def _is_complete(root: Path, screen: Screen) -> bool:
@@ -106,7 +106,9 @@ def _is_complete(root: Path, screen: Screen) -> bool:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"expected JSON in {path}, found {error}: delete this screen") from error
-    differing = [name for name, value in screen.describe().items() if found.get(name) != value]
+    wanted = screen.describe()
+    names = dict.fromkeys([*wanted, "layout"])
+    differing = [name for name in names if found.get(name) != wanted.get(name)]
     if differing:
         raise InputError(
             f"expected an empty folder or the same screen in {root}, found one with another "

@@ -1,6 +1,5 @@
 """Write down what is true of a screen: its platemap, genes, pairs and bad files."""
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
@@ -10,6 +9,8 @@ from phenopipe.simulate.design import CHANNELS
 from phenopipe.simulate.library import POSITIVE_CONTROL, Gene, list_genes, seeded
 from phenopipe.simulate.phenotypes import TRAITS
 from phenopipe.simulate.plan import Screen
+from phenopipe.simulate.tables import write_csv
+from phenopipe.simulate.vendors import VENDORS
 
 # Stands in the truth's folder from the start until the screen is complete.
 TRUTH_DRAFT = "truth.draft"
@@ -21,13 +22,14 @@ def write_truth(root: Path, screen: Screen) -> None:
     """Write the platemap and the truth; ``truth.json`` last, in one step."""
     genes, truth = list_genes(screen.wells), root / "truth"
     zfpkm = _draw_zfpkm(genes, screen.seed)
-    _write_csv(root / "platemap.csv", _platemap_rows(screen, zfpkm))
-    _write_csv(truth / "genes.csv", _gene_rows(genes, zfpkm))
+    vendor = VENDORS[screen.layout]
+    vendor.write_platemap(root, _platemap_rows(screen, zfpkm))
+    write_csv(truth / "genes.csv", _gene_rows(genes, zfpkm))
     faults = ((key, fault) for key in screen.keys for fault in screen.faults(key))
-    bad = [row for key, fault in faults for row in fault.list_rows(key)]
-    _write_csv(truth / "bad_files.csv", bad, columns=_BAD_COLUMNS)
+    bad = [row for key, fault in faults for row in fault.list_rows(key, vendor.name_image)]
+    write_csv(truth / "bad_files.csv", bad, columns=_BAD_COLUMNS)
     (truth / "annotations").mkdir(exist_ok=True)
-    _write_csv(truth / "annotations" / "pathways.txt", _pathway_rows(genes))
+    write_csv(truth / "annotations" / "pathways.txt", _pathway_rows(genes))
     draft = truth / TRUTH_DRAFT
     draft.write_text(json.dumps(_describe(screen, genes), indent=2) + "\n", encoding="utf-8")
     draft.replace(truth / "truth.json")
@@ -95,15 +97,3 @@ def _gene_rows(genes: Iterable[Gene], zfpkm: Mapping[str, float]) -> list[dict[s
         }
         for gene in genes
     ]
-
-
-def _write_csv(
-    path: Path,
-    rows: Sequence[Mapping[str, object]],
-    *,
-    columns: list[str] | None = None,
-) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -8,10 +8,10 @@ from phenopipe.plates import FieldKey, PlateKey, Well
 from phenopipe.simulate.camera import Camera, set_up_camera
 from phenopipe.simulate.cells import draw_field
 from phenopipe.simulate.faults import Fault
-from phenopipe.simulate.imagexpress import name_image, write_image
 from phenopipe.simulate.library import Gene, Perturbation, seeded
 from phenopipe.simulate.phenotypes import Traits, draw_phenotype, draw_surroundings
 from phenopipe.simulate.plan import Screen
+from phenopipe.simulate.vendors import VENDORS
 
 _KEPT_OF_TRUNCATED = 0.4
 
@@ -46,13 +46,14 @@ def _write_field(job: WellJob, site: int, traits: Traits, camera: Camera) -> Non
     kind = fault.kind if fault else ""
     rng = seeded(job.screen.seed, "field", str(job.key), str(job.well), site)
     light = draw_field(traits, rng, design=design, in_focus=kind != "out_of_focus")
+    vendor = VENDORS[job.screen.layout]
     pixels = camera.expose(light, rng, saturated=kind == "saturated")
     for wave, plane in enumerate(pixels, start=1):
-        path = job.root / name_image(job.key, field, wave)
+        path = job.root / vendor.name_image(job.key, field, wave)
         is_hit = fault is not None and wave in fault.waves
         if is_hit and kind == "missing":
             continue
-        write_image(path, plane, pixel_size_um=design.pixel_size_um)
+        vendor.write_image(path, plane, pixel_size_um=design.pixel_size_um)
         if is_hit and kind == "truncated":
             _truncate(path)
 

@@ -157,7 +157,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"layout": "harmony"}, {"wells": 24}, {"plates": 0}, {"seed": -1}]
+    "options", [{"layout": "operetta"}, {"wells": 24}, {"plates": 0}, {"seed": -1}]
 )
 def test_arguments_out_of_range_are_refused(tmp_path, options):
     with pytest.raises(InputError, match="expected"):
