@@ -101,7 +101,7 @@ def test_models_are_listed(lake):
         (("embed", "--root", "nowhere"), "phenopipe ingest"),
         (("map", "--root", "nowhere", "--name", "m"), "phenopipe embed"),
         (("embed", "--root", "s3://bucket"), "local folder"),
-        (("simulate", "there", "--layout", "rxrx"), "imagexpress"),
+        (("simulate", "there", "--layout", "columbus"), "imagexpress"),
         (("simulate", "there", "--wells", "7"), "7"),
         (("frobnicate",), "frobnicate"),
     ],
