@@ -150,7 +150,7 @@ for path in sys.argv[1:]:
     slowest = max(slowest, time.process_time() - before)
 # Of this process alone: getrusage's figure is handed down by the one that started it.
 status = Path("/proc/self/status").read_text()
-peak = float(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1])
+peak = float(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 print(peak, time.process_time() - start, slowest)
 """
 
