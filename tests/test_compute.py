@@ -38,6 +38,15 @@ def test_local_workers_are_processes():
     assert pid != os.getpid()
 
 
+def test_local_workers_give_back_large_blocks_only(monkeypatch):
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    with compute.client("local", workers=1) as client:
+        environ = client.run(lambda: dict(os.environ))
+    (environ,) = environ.values()
+    assert int(environ["MALLOC_TRIM_THRESHOLD_"]) == 16 * 2**20  # Dask's own: 65,536
+    assert environ["OMP_NUM_THREADS"] == "1"
+
+
 def test_a_failed_item_raises_its_own_error():
     with compute.client("threads", workers=1) as client, pytest.raises(TypeError):
         compute.map_ordered(client, square, ["x"])
