@@ -108,18 +108,14 @@ class PlateJob:
     nuclear: int
 
 
-def ingest_well(jobs: Sequence[FieldJob], *, plate: PlateJob) -> list[FieldResult]:
-    """Ingest the fields of one well, each by itself.
+def ingest_field(job: FieldJob, *, plate: PlateJob) -> FieldResult:
+    """Read a field's files, measure its pixels and write them; a faulty file drops the field.
 
     Raises
     ------
     InputError
         If a file is not the one that was digested.
     """
-    return [_ingest_field(job, plate) for job in jobs]
-
-
-def _ingest_field(job: FieldJob, plate: PlateJob) -> FieldResult:
     by_acquisition = {template.acquisition: template for template in plate.templates}
     acquisitions = list(by_acquisition)
     pixels: dict[Acquisition, NDArray[Any]] = {}

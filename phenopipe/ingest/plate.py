@@ -61,7 +61,7 @@ def ingest_plate(
     replace
         Whether a plate that was delivered with other files is ingested anew, in their place.
     on_progress
-        Called with the number of wells that are done, and of all.
+        Called with the number of fields that are done, and of all.
 
     Returns
     -------

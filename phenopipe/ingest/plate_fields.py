@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from phenopipe.compute import Progress, map_ordered
 from phenopipe.config import IngestConfig
 from phenopipe.errors import InputError
-from phenopipe.ingest.field import FieldJob, FieldResult, PlateJob, ingest_well
+from phenopipe.ingest.field import FieldJob, FieldResult, PlateJob, ingest_field
 from phenopipe.ingest.index import PlateIndex
 from phenopipe.ingest.plate_image import (
     Acquisition,
@@ -61,7 +61,7 @@ def ingest_fields(
     client: Client,
     on_progress: Progress | None = None,
 ) -> PlateFields:
-    """Read, measure and write all fields of a plate, well by well on the cluster.
+    """Read, measure and write all fields of a plate, each by itself on the cluster.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def ingest_fields(
     config
         How.
     client, on_progress
-        The cluster, and what is called with the wells done and their number.
+        The cluster, and what is called with the fields done and their number.
 
     Raises
     ------
@@ -90,11 +90,10 @@ def ingest_fields(
         nuclear=find_nuclear_channel(templates[0].acquisition.labels(index)),
     )
     jobs = _list_jobs(index, known, config)
-    found = map_ordered(client, ingest_well, jobs, on_progress=on_progress, plate=plate)
-    results = tuple(result for well in found for result in well)
+    results = map_ordered(client, ingest_field, jobs, on_progress=on_progress, plate=plate)
     _check_any_good(results, key, config)
     files = known or _gather_files(index, results, config)
-    return PlateFields(tuple(t.acquisition for t in templates), results, files)
+    return PlateFields(tuple(t.acquisition for t in templates), tuple(results), files)
 
 
 def _make_templates(index: PlateIndex, config: IngestConfig) -> tuple[FieldTemplate, ...]:
@@ -118,15 +117,15 @@ def _make_templates(index: PlateIndex, config: IngestConfig) -> tuple[FieldTempl
 
 def _list_jobs(
     index: PlateIndex, known: Mapping[str, SourceFile], config: IngestConfig
-) -> list[tuple[FieldJob, ...]]:
-    """List the fields to ingest, well by well."""
+) -> list[FieldJob]:
+    """List the fields to ingest, in order."""
     lacking = set() if config.missing == "skip" else {image.field_key for image in index.absent}
     jobs = []
     for key, images in groupby(index.images, key=lambda image: image.field_key):
         own = tuple(images)
         digests = {image.path: known[image.path].digest for image in own if known}
         jobs.append(FieldJob(key, own, index.places.get(key), digests, must_drop=key in lacking))
-    return [tuple(well) for _, well in groupby(jobs, key=lambda job: job.key.well)]
+    return jobs
 
 
 def _check_any_good(results: Sequence[FieldResult], key: PlateKey, config: IngestConfig) -> None:
