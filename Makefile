@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+TEST_STAMP := .venv/.installed-tests
 BENCH := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
 
@@ -16,10 +17,10 @@ demo: $(STAMP)
 	@$(BIN)/python -m flows.screen_to_map demo/screen --root demo/lake --name demo \
 		--annotations demo/screen/truth/annotations
 
-test: $(STAMP) lint
+test: $(TEST_STAMP) lint
 	$(BIN)/python -m pytest
 
-lint: $(STAMP)
+lint: $(TEST_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -30,20 +31,27 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# Ingest beside its peers, which have an environment of their own; see docs/benchmarks.md.
+# Torch, which makes models and runs none, is needed by the tests alone.
+$(TEST_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train]'
+	touch $@
+
+# Ingest and embed beside their peers, in an environment of its own; see docs/benchmarks.md.
 bench: $(BENCH_STAMP)
 	$(BENCH)/python -m benchmarks.ingest
+	$(BENCH)/python -m benchmarks.embed
 
 $(BENCH_STAMP): pyproject.toml constraints.txt benchmarks/requirements.txt
 	test -d .venv-bench || $(PYTHON) -m venv .venv-bench
-	$(BENCH)/python -m pip install --quiet --constraint constraints.txt --editable . \
+	$(BENCH)/python -m pip install --quiet --constraint constraints.txt --editable '.[train]' \
 		--requirement benchmarks/requirements.txt
 	touch $@
 
-# Refresh the lock: one resolution for every Python and platform, no index address in it.
+# Bring the lock to what pyproject.toml asks for: one resolution for every Python and platform, no
+# index address in it. Upgrades are made one by one, with --upgrade-package.
 lock:
 	uv pip compile --universal --python-version 3.11 --all-extras --no-emit-index-url \
-		--no-annotate --no-header --upgrade pyproject.toml --output-file constraints.txt
+		--no-annotate --no-header pyproject.toml --output-file constraints.txt
 
 clean:
 	rm -rf demo .bench .venv .venv-bench
