@@ -15,8 +15,8 @@ from numcodecs import Blosc
 
 from benchmarks.plates import find_fields, read_field
 from benchmarks.written import CHUNK, LEVELS, Write
-from phenopipe.ingest.pyramid import halve
 from phenopipe.plates import FieldKey
+from phenopipe.pyramid import halve
 
 
 @contextmanager

@@ -31,8 +31,8 @@ from zarr.storage import MemoryStore
 from phenopipe.arrays import write_array
 from phenopipe.config import IngestConfig
 from phenopipe.ingest.index import ImageFile, Place, PlateIndex
-from phenopipe.ingest.pyramid import halve
 from phenopipe.plates import FieldKey, Well
+from phenopipe.pyramid import halve
 
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 # Colours of the channels in their order, as Cell Painting figures show them: DNA blue first.

@@ -18,8 +18,8 @@ from phenopipe.ingest.plate_image import (
     make_template,
     write_field,
 )
-from phenopipe.ingest.pyramid import halve
 from phenopipe.plates import Well
+from phenopipe.pyramid import halve
 
 B03 = Well.parse("B03")
 

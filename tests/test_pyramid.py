@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from phenopipe.ingest.pyramid import halve
+from phenopipe.pyramid import halve
 
 
 @settings(deadline=None)
