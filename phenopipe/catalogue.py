@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from phenopipe.lake import PATTERNS, Lake, Manifest, Thing, changed_inputs
+from phenopipe.lake import PATTERNS, SKIPPED, Lake, Manifest, Thing, changed_inputs
 from phenopipe.plates import PlateKey
 
 # Manifests read at a time: on object storage each is a request of some 50 ms.
@@ -13,7 +13,10 @@ _READERS = 16
 
 @dataclass(frozen=True, order=True, slots=True)
 class Entry:
-    """One thing of the lake and its state: ``published``, ``stale`` or ``half-written``."""
+    """One thing of the lake and its state.
+
+    ``published``, ``incomplete``, ``stale``, ``damaged`` or ``half-written``.
+    """
 
     thing: str
     state: str
@@ -27,7 +30,8 @@ class Entry:
 def describe_lake(lake: Lake) -> list[Entry]:
     """List every thing under the root with its state, sorted by path.
 
-    A published thing is *stale* where one of its inputs has been published anew, or is gone.
+    A published thing is *stale* where one of its inputs has been published anew, or is gone. It is
+    *incomplete* where fields were skipped that its stage could not live through.
     A thing is *half-written* where data lie without a manifest: a run was stopped there, or is
     still at work.
     """
@@ -47,7 +51,10 @@ def list_plates(lake: Lake) -> list[PlateKey]:
 
 
 def tabulate_plates(entries: Iterable[Entry]) -> list[dict[str, str]]:
-    """Tell plates by stages, from :func:`describe_lake`: ``published``, ``stale`` or ``missing``.
+    """Tell plates by stages, from :func:`describe_lake`.
+
+    A stage is in the state of what it publishes; ``missing`` where there is nothing of it, and
+    ``begun`` where there are pieces that the next run will take up.
 
     Returns
     -------
@@ -55,10 +62,13 @@ def tabulate_plates(entries: Iterable[Entry]) -> list[dict[str, str]]:
         ``experiment``, ``plate``, ``ingest`` and one key ``embed:<model>`` a model, by plate.
     """
     states = {entry.thing: entry.state for entry in entries}
-    models = sorted({path.split("/")[1] for path in states if path.startswith("embeddings/")})
-    plates = sorted(
-        {_plate_of(path) for path in states if path.startswith(("images/", "embeddings/"))}
-    )
+    begun = {Thing(path).guard.path for path in states if path.startswith("pieces/")}
+    tables = begun | {path for path in states if path.startswith("embeddings/")}
+    models = sorted({path.split("/")[1] for path in tables})
+    images = {path for path in states if path.startswith("images/")}
+    waiting = {path for path in begun if states.get(path) in (None, "half-written")}
+    states |= dict.fromkeys(waiting, "begun")
+    plates = sorted({_plate_of(path) for path in images | tables})
     return [
         {
             "experiment": plate.split("/")[0],
@@ -86,9 +96,11 @@ def verify_lake(lake: Lake) -> list[Entry]:
 
 
 def sweep_lake(lake: Lake, *, dry_run: bool = False) -> list[str]:
-    """Remove what no manifest vouches for: half-written data and drafts of manifests.
+    """Remove what no manifest vouches for, and pieces that no run will take up.
 
-    What a running stage is writing is left alone: its lock is held.
+    That is half-written data and drafts of manifests; and pieces of embeddings that are published,
+    or whose image was published anew. What a running stage is writing is left alone: its lock is
+    held.
 
     Returns
     -------
@@ -96,11 +108,32 @@ def sweep_lake(lake: Lake, *, dry_run: bool = False) -> list[str]:
         Paths under the root that were removed, or would be, sorted.
     """
     torn = [(thing, thing.path) for thing in _unpublished(lake)]
-    return sorted(
+    removed = [
         path
         for thing, path in [*torn, *lake.leftovers()]
         if (lake.is_free(thing) if dry_run else _remove(lake, thing, path))
-    )
+    ]
+    spent = [
+        piece.path
+        for piece in lake.published("pieces")
+        if _is_spent(lake, piece)
+        and (lake.is_free(piece) if dry_run else _clear_piece(lake, piece))
+    ]
+    return sorted([*removed, *spent])
+
+
+def _is_spent(lake: Lake, piece: Thing) -> bool:
+    manifest = lake.manifest(piece)
+    if manifest is None:
+        return False
+    return lake.manifest(piece.guard) is not None or bool(lake.changed_inputs(manifest.inputs))
+
+
+def _clear_piece(lake: Lake, piece: Thing) -> bool:
+    with lake.try_lock(piece) as free:
+        if free:
+            lake.clear(piece)
+        return free
 
 
 def _remove(lake: Lake, thing: Thing, path: str) -> bool:
@@ -130,8 +163,11 @@ def _judge(
         return "half-written", ""
     if Thing(manifest.thing) not in data:
         return "damaged", "its data are gone"
-    changed = changed_inputs(manifest.inputs, keys.get)
-    return ("stale", f"changed since: {', '.join(changed)}") if changed else ("published", "")
+    if changed := changed_inputs(manifest.inputs, keys.get):
+        return "stale", f"changed since: {', '.join(changed)}"
+    if skipped := manifest.counts.get(SKIPPED):
+        return "incomplete", f"fields skipped: {skipped}; its metadata name them (skipped_fields)"
+    return "published", ""
 
 
 def _differences(lake: Lake, thing: Thing) -> list[str]:

@@ -3,9 +3,10 @@
 import pyarrow as pa
 import xarray as xr
 
+from phenopipe.config import Per
 from phenopipe.errors import InputError
 
-# The key of a row, in the order in which rows are sorted.
+# The key of a row, in the order in which rows are sorted: of a field, or of a crop.
 FIELD_KEYS = ("experiment", "plate", "well", "field")
 CROP_KEYS = (*FIELD_KEYS, "y", "x")
 
@@ -23,6 +24,8 @@ PLATEMAP_COLUMNS = {
 }
 PERTURBATION_TYPES = ("crispr", "sirna", "orf", "compound", "control", "empty")
 CONTROL_TYPES = ("negative", "positive", "")
+# What a platemap's cells say, in lower case, where there is nothing to say.
+NAMES_FOR_NOTHING = {"", "na", "n/a", "nan", "none", "null"}
 
 _FIELD_COLUMNS = {
     "experiment": pa.string(),
@@ -138,7 +141,9 @@ BENCHMARK = pa.schema(
 )
 
 
-def embeddings_schema(width: int, carried: dict[str, pa.DataType] | None = None) -> pa.Schema:
+def embeddings_schema(
+    width: int, carried: dict[str, pa.DataType] | None = None, *, per: Per = "crop"
+) -> pa.Schema:
     """Build the schema of one plate's embeddings: key, platemap, carried columns, vector.
 
     Parameters
@@ -147,6 +152,8 @@ def embeddings_schema(width: int, carried: dict[str, pa.DataType] | None = None)
         The model's output width d.
     carried
         Further columns of the platemap, by name.
+    per
+        What a row is: a ``field`` has no y and x.
 
     Examples
     --------
@@ -155,7 +162,7 @@ def embeddings_schema(width: int, carried: dict[str, pa.DataType] | None = None)
     """
     platemap = {name: kind for name, kind in PLATEMAP_COLUMNS.items() if name != "well"}
     vector = {"embedding": pa.list_(pa.float32(), width)}
-    crop = {"y": pa.int32(), "x": pa.int32()}
+    crop = {"y": pa.int32(), "x": pa.int32()} if per == "crop" else {}
     return pa.schema({**_FIELD_COLUMNS, **crop, **platemap, **(carried or {}), **vector})
 
 
@@ -180,6 +187,8 @@ def check_table(table: pa.Table, schema: pa.Schema, *, where: str) -> pa.Table:
 def check_embeddings(table: pa.Table, *, where: str) -> pa.Table:
     """Return the table if it holds embeddings: key columns, platemap and one vector a row.
 
+    A row is a crop where the table has a column y or x, and a field where it has neither.
+
     Raises
     ------
     InputError
@@ -188,7 +197,8 @@ def check_embeddings(table: pa.Table, *, where: str) -> pa.Table:
     vector = table.schema.field("embedding").type if "embedding" in table.column_names else None
     if vector is None or not pa.types.is_fixed_size_list(vector):
         raise InputError(f"expected embedding: fixed_size_list<float32>[d] in {where}")
-    return check_table(table, embeddings_schema(vector.list_size), where=where)
+    per: Per = "crop" if {"y", "x"} & {*table.column_names} else "field"
+    return check_table(table, embeddings_schema(vector.list_size, per=per), where=where)
 
 
 def check_map(dataset: xr.Dataset, *, where: str) -> xr.Dataset:

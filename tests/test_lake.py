@@ -41,6 +41,11 @@ def test_a_thing_exists_when_its_manifest_does(root):
     assert lake.read_bytes(TABLE) == b"whole"
     with lake.fetched(TABLE) as path:
         assert path.read_bytes() == b"whole"
+    with lake.opened(TABLE) as file:
+        file.seek(2)
+        assert file.read(3) == b"ole"
+    with pytest.raises(FileNotFoundError), lake.opened(plate_image(KEY)):
+        pass
 
 
 def test_a_manifest_holds_the_digest_of_each_file(root):

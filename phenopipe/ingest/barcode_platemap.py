@@ -13,7 +13,6 @@ import pandas as pd
 
 from phenopipe.errors import InputError
 from phenopipe.ingest.tables import (
-    NAMES_FOR_NOTHING,
     find_column,
     join_rows,
     name_some,
@@ -22,6 +21,7 @@ from phenopipe.ingest.tables import (
     read_table,
 )
 from phenopipe.plates import PlateKey, clean_name
+from phenopipe.schema import NAMES_FOR_NOTHING
 
 _BARCODES = ("assay_plate_barcode", "plate_barcode", "barcode")
 _MAPS = ("plate_map_name", "platemap_name", "plate_map")

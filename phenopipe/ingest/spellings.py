@@ -25,9 +25,15 @@ from pathlib import Path
 import pandas as pd
 
 from phenopipe.errors import InputError
-from phenopipe.ingest.tables import NAMES_FOR_NOTHING, find_column, name_some, plain_name
+from phenopipe.ingest.tables import find_column, name_some, plain_name
 from phenopipe.plates import Well, row_name
-from phenopipe.schema import CONTROL_TYPES, CROP_KEYS, PERTURBATION_TYPES, PLATEMAP_COLUMNS
+from phenopipe.schema import (
+    CONTROL_TYPES,
+    CROP_KEYS,
+    NAMES_FOR_NOTHING,
+    PERTURBATION_TYPES,
+    PLATEMAP_COLUMNS,
+)
 
 # Spellings of each column, the first that a table has is taken (case and `Metadata_` aside).
 SPELLINGS = {

@@ -11,8 +11,6 @@ import pandas as pd
 
 from phenopipe.errors import InputError
 
-# What cells say, in lower case, where there is nothing to say.
-NAMES_FOR_NOTHING = {"", "na", "n/a", "nan", "none", "null"}
 _MOST_NAMED = 5
 
 

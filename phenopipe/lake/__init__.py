@@ -7,6 +7,7 @@ No other module joins paths of the lake.
 
 from phenopipe.lake.lake import Lake
 from phenopipe.lake.manifest import (
+    SKIPPED,
     Manifest,
     MapRef,
     PlateRef,
@@ -19,11 +20,14 @@ from phenopipe.lake.things import (
     Thing,
     drift,
     embeddings,
+    engine_folder,
     heatmaps,
     landing,
     ledger,
     map_part,
     model_folder,
+    piece_of,
+    pieces_folder,
     plate_effects,
     plate_image,
     platemap,
@@ -32,6 +36,7 @@ from phenopipe.lake.things import (
 
 __all__ = [
     "PATTERNS",
+    "SKIPPED",
     "Lake",
     "Manifest",
     "MapRef",
@@ -42,11 +47,14 @@ __all__ = [
     "describe_counts",
     "drift",
     "embeddings",
+    "engine_folder",
     "heatmaps",
     "landing",
     "ledger",
     "map_part",
     "model_folder",
+    "piece_of",
+    "pieces_folder",
     "plate_effects",
     "plate_image",
     "platemap",

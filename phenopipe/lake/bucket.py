@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import aiohttp
 from gcsfs.core import GCSFileSystem
@@ -220,6 +220,12 @@ class Bucket:
             with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
                 list(pool.map(self._download, found.values(), (place / name for name in found)))
             yield place
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[BinaryIO]:
+        """Open an object; just the parts that are read are asked for."""
+        with in_words(f"{self.root}/{path}"), self._gcs.open(self._key(path), "rb") as file:
+            yield file
 
     def _download(self, found: dict[str, Any], place: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
@@ -78,6 +78,18 @@ class Lake:
         """
         return self._storage.fetched(_join(thing.path, inner))
 
+    def opened(self, thing: Thing) -> AbstractContextManager[BinaryIO]:
+        """Read parts of a thing that is one file, such as a Parquet file's footer.
+
+        What is read is not checked against the digest that was published; :meth:`fetched` does.
+
+        Raises
+        ------
+        OSError
+            If it is not there.
+        """
+        return self._storage.opened(thing.path)
+
     def read_bytes(self, thing: Thing, inner: str = "") -> bytes:
         """Read one small file of a thing.
 
@@ -130,9 +142,9 @@ class Lake:
         manifest = self.manifest(thing)
         return manifest.key if manifest else None
 
-    def published(self, kind: str) -> list[Thing]:
-        """List what is published of a kind (see ``PATTERNS``), sorted."""
-        names = self._list_names(kind)
+    def published(self, kind: str, *, within: str = "") -> list[Thing]:
+        """List what is published of a kind (see ``PATTERNS``), sorted; or in a folder of it."""
+        names = self._list_names(kind, within=within)
         return [Thing(name.removesuffix(".json")) for name in names if name.endswith(".json")]
 
     def data(self, kind: str) -> list[Thing]:
@@ -144,9 +156,10 @@ class Lake:
         published = set(self.published(kind))
         return [thing for thing in self.data(kind) if thing not in published]
 
-    def _list_names(self, kind: str) -> list[str]:
-        pattern = PATTERNS[kind]
-        names = self._storage.list_names(kind, depth=pattern.count("/") + 1)
+    def _list_names(self, kind: str, *, within: str = "") -> list[str]:
+        pattern, folder = PATTERNS[kind], _join(kind, within)
+        depth = pattern.count("/") + 1 - folder.count("/")
+        names = self._storage.list_names(folder, depth=depth)
         wanted = PurePosixPath(pattern).suffix
         return [name for name in names if name.removesuffix(".json").endswith(wanted)]
 
@@ -277,4 +290,4 @@ def _join(path: str, inner: str) -> str:
 
 
 def _lock(thing: Thing) -> str:
-    return f".locks/{thing.path}.lock"
+    return f".locks/{thing.guard.path}.lock"

@@ -13,6 +13,9 @@ from phenopipe.lake.things import Thing
 
 SCHEMA_VERSION = 1
 
+# Among a manifest's counts: fields that the stage gave up, as their workers died of them.
+SKIPPED = "fields_skipped"
+
 
 class Manifest(BaseModel):
     """What a published thing is made of; written last."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from phenopipe.digests import digest_file
 from phenopipe.errors import InputError
@@ -66,6 +66,10 @@ class Storage(Protocol):
 
     def fetched(self, path: str) -> AbstractContextManager[Path]:
         """Give a local path to read a file or folder from, as long as the block lasts."""
+        ...
+
+    def opened(self, path: str) -> AbstractContextManager[BinaryIO]:
+        """Open a file to read parts of it, as long as the block lasts."""
         ...
 
     def lock(self, path: str, *, wait: bool) -> AbstractContextManager[Lock | None]:
@@ -145,6 +149,10 @@ class LocalFolder:
     def fetched(self, path: str) -> Iterator[Path]:
         """Give the place itself."""
         yield self._folder / path
+
+    def opened(self, path: str) -> AbstractContextManager[BinaryIO]:
+        """Open the file itself."""
+        return (self._folder / path).open("rb")
 
     def lock(self, path: str, *, wait: bool) -> AbstractContextManager[Lock | None]:
         """Hold an flock: a killed run never blocks the next."""

@@ -15,7 +15,9 @@ PATTERNS = {
     "platemaps": "*/*.parquet",
     "landing": "*/*.parquet",
     "embeddings": "*/*/*.parquet",
+    "pieces": "*/*/*/*.arrow",
     "models": "*/*",
+    "engines": "*/*/*",
     "maps": "*/*",
 }
 
@@ -41,6 +43,22 @@ class Thing:
     def manifest(self) -> str:
         """The path of the thing's manifest under the root."""
         return f"{self.path}.json"
+
+    @property
+    def guard(self) -> "Thing":
+        """The thing whose lock holds other writers off: the table's of which this is a piece.
+
+        Examples
+        --------
+        >>> Thing("pieces/vit/HUVEC-1/Plate3/A01-1_A02-4.arrow").guard.path
+        'embeddings/vit/HUVEC-1/Plate3.parquet'
+        >>> Thing("qc/HUVEC-1/Plate3.parquet").guard.path
+        'qc/HUVEC-1/Plate3.parquet'
+        """
+        if self.kind != "pieces":
+            return self
+        plate = self.path.removeprefix("pieces/").rsplit("/", 1)[0]
+        return Thing(f"embeddings/{plate}.parquet")
 
     def __str__(self) -> str:
         return self.path
@@ -91,10 +109,26 @@ def embeddings(model: str, key: PlateKey) -> Thing:
     return Thing(f"embeddings/{check_name(model, what='model')}/{key}.parquet")
 
 
+def pieces_folder(table: Thing) -> str:
+    """Name the folder of an embeddings table's pieces under ``pieces/``."""
+    return table.path.removeprefix("embeddings/").removesuffix(".parquet")
+
+
+def piece_of(table: Thing, name: str) -> Thing:
+    """Name a piece of embeddings: ``pieces/<model>/<experiment>/<plate>/<name>.arrow``."""
+    return Thing(f"pieces/{pieces_folder(table)}/{name}.arrow")
+
+
 def model_folder(name: str, model_version: str) -> Thing:
     """Name a model: ``models/<name>/<version>``."""
     check_name(model_version, what="model version")
     return Thing(f"models/{check_name(name, what='model')}/{model_version}")
+
+
+def engine_folder(digest: str, gpu: str, settings: str) -> Thing:
+    """Name TensorRT's engine of a model: ``engines/<model's digest>/<gpu>/<settings>``."""
+    parts = (digest, check_name(gpu, what="GPU"), check_name(settings, what="engine"))
+    return Thing(f"engines/{'/'.join(parts)}")
 
 
 def map_part(name: str, part: str) -> Thing:
