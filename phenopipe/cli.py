@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from phenopipe import catalogue, compute
+from phenopipe.cli_embeddings import embeddings
+from phenopipe.cli_models import models
 from phenopipe.config import IngestConfig, MapConfig, Settings, override, read_settings
-from phenopipe.console import log_to_stderr, run_each, show_progress, show_rows
+from phenopipe.console import AsJson, Root, log_to_stderr, run_each, show_progress, show_rows
 from phenopipe.errors import InputError
 from phenopipe.lake import Lake
 
@@ -30,12 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From microscope plate images to maps of biology.",
 )
-models = typer.Typer(no_args_is_help=True, help="The models of a lake.")
 app.add_typer(models, name="models")
+app.add_typer(embeddings, name="embeddings")
 
-Root = Annotated[
-    str, typer.Option("--root", help="The lake's root: a folder or gs://bucket/prefix.")
-]
 MapName = Annotated[str, typer.Option("--map", help="The map's name.")]
 ModelName = Annotated[str, typer.Option("--model", help="The model's name.")]
 Compute = Annotated[
@@ -44,7 +43,6 @@ Compute = Annotated[
 SettingsFile = Annotated[
     Path | None, typer.Option("--settings", help="An assay's settings: TOML, a table a stage.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 # Between two looks at a landing zone.
 _A_MINUTE_S = 60
@@ -322,15 +320,6 @@ def gc(
     for path in (swept := catalogue.sweep_lake(Lake(root), dry_run=dry_run)):
         print(path)
     print(f"{len(swept)} {'to remove' if dry_run else 'removed'}", file=sys.stderr)
-
-
-@models.command(name="list")
-def list_models_command(root: Root, as_json: AsJson = False) -> None:
-    """List the lake's models."""
-    from phenopipe.models import list_models
-
-    rows = [card.model_dump(mode="json") for card in list_models(Lake(root))]
-    show_rows(rows, title="Models", as_json=as_json)
 
 
 def _ingest_complete(

@@ -10,6 +10,10 @@ from phenopipe.errors import InputError
 
 S = TypeVar("S", bound="Section")
 
+# What happens at a field's border, where crops do not fit; and what a vector is of.
+Edge = Literal["centre", "shift", "pad"]
+Per = Literal["crop", "field"]
+
 
 class Section(BaseModel):
     """A frozen section that refuses names it does not know."""
@@ -132,10 +136,34 @@ class EmbedConfig(Section):
     stride: int | None = Field(
         None, ge=1, description="Step between crops; the crop's side if None."
     )
-    provider: Literal["cpu", "cuda"] = Field(
+    edge: Edge = Field(
+        "centre",
+        description="Pixels left over at the border: centre leaves them out on both sides, shift "
+        "moves the last crops inwards to see them, pad reflects the field beyond its border.",
+    )
+    rescale: bool = Field(
+        True,
+        description="Bring the plate to the size of pixels that the model's card asks for; false "
+        "shows the model the plate's own pixels.",
+    )
+    turns: Literal[1, 4] = Field(
+        1,
+        description="4 averages each crop's vector over its four quarter turns, at four times "
+        "the work.",
+    )
+    per: Per = Field(
+        "crop", description="Rows of the table: one a crop, or one a field, the crops' mean."
+    )
+    provider: Literal["cpu", "cuda", "tensorrt", "openvino"] = Field(
         "cpu", description="ONNX Runtime's execution provider; never another than this one."
     )
     include_failed: bool = Field(False, description="Embed the fields that failed QC too.")
+    patience_s: float = Field(
+        900.0,
+        gt=0,
+        description="A worker that takes longer over one field, in seconds, is taken for hung and "
+        "replaced.",
+    )
 
 
 class MapConfig(Section):

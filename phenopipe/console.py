@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,38 +14,53 @@ from rich.table import Table
 
 from phenopipe.compute import Progress as OnProgress
 from phenopipe.errors import InputError
-from phenopipe.lake import MapRef, PlateRef, describe_counts
+from phenopipe.lake import SKIPPED, MapRef, PlateRef, describe_counts
+
+# Options that several commands take.
+Root = Annotated[
+    str, typer.Option("--root", help="The lake's root: a folder or gs://bucket/prefix.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def log_to_stderr() -> None:
-    """Send the library's log to stderr, and of Dask only what went wrong."""
+    """Send the library's log to stderr, and of Dask and torch's exporter only what went wrong."""
     logging.basicConfig(
         level=logging.INFO,
         format="%(message)s",
         handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
     )
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    for chatty in ("distributed", "onnxscript", "onnx_ir"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
 def run_each(stage: str, items: Mapping[str, Callable[..., PlateRef | MapRef]]) -> None:
-    """Run a stage on each item; a table of what happened; exit with 1 where any failed."""
+    """Run a stage on each item; a table of what happened.
+
+    Exits with 1 where any failed, or is published without some of its fields.
+    """
     rows = []
     for name, run in items.items():
         try:
             with show_progress(f"{stage} {name}") as on_progress:
                 ref = run(on_progress=on_progress)
-            counts = describe_counts(ref.counts)
-            rows.append((name, "done" if ref.computed else "published already", counts))
+            rows.append((name, _outcome(ref), describe_counts(ref.counts)))
         except (InputError, OSError) as error:
             if len(items) == 1:
                 raise
             rows.append((name, "failed", str(error)))
-    failed = [row for row in rows if row[1] == "failed"]
+    failed = [row for row in rows if row[1] in ("failed", "incomplete")]
     show_rows(
         [dict(zip((stage, "outcome", "what"), row, strict=True)) for row in rows], title=stage
     )
     if failed:
         raise typer.Exit(1)
+
+
+def _outcome(ref: PlateRef | MapRef) -> str:
+    if ref.counts.get(SKIPPED):
+        return "incomplete"
+    return "done" if ref.computed else "published already"
 
 
 @contextmanager

@@ -1,59 +1,89 @@
-"""A lake's models: ``models/<name>/<version>/`` holds ``model.onnx`` and ``card.json``."""
+"""A lake's models: ``models/<name>/<version>/`` holds ``model.onnx`` and ``card.json``.
 
-import hashlib
+Beside them lies ``reference.npz`` where there is an original model: some crops, and what it made
+of them, so that the parity gate can be run again.
+"""
+
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from phenopipe.errors import InputError
-from phenopipe.lake import Lake, Recipe, Thing, model_folder
-from phenopipe.models.card import Card
+from phenopipe.lake import Lake, Manifest, Recipe, Thing, model_folder
+from phenopipe.models.candidate import (
+    CARD_FILE,
+    GRAPH_FILE,
+    REFERENCE_FILE,
+    Candidate,
+    check_digest,
+    read_folder,
+)
+from phenopipe.models.card import Card, build_card, read_card
 from phenopipe.models.classical import build_classical, classical_card
-from phenopipe.models.session import open_session
+from phenopipe.models.parity import Reference, check_parity, write_references
 
 STAGE_VERSION = 1
+
+# What a card says of where it was measured, and not of the model.
+_MEASURED = {"parity", "providers"}
 
 
 def add_model(lake: Lake, folder: Path) -> Card:
     """Publish the model of a folder that holds ``model.onnx`` and ``card.json``.
 
+    Where it also holds ``reference.npz``, the graph must give what that says.
+
     Raises
     ------
     InputError
-        If a file is missing, or is not what the card says.
+        If a file is missing, or is not what the card says, or the parity gate refuses it.
     """
-    for name in ("model.onnx", "card.json"):
-        if not (folder / name).is_file():
-            raise InputError(f"expected {name} in {folder}, found none: export the model there")
-    card = read_card(folder / "card.json")
-    publish_model(lake, (folder / "model.onnx").read_bytes(), card)
-    return card
+    found = read_folder(folder)
+    return publish_model(lake, found.content, found.card, references=found.references)
 
 
-def publish_model(lake: Lake, content: bytes, card: Card) -> None:
-    """Publish a model's bytes and its card; nothing happens where the same are published.
+def publish_model(
+    lake: Lake,
+    content: bytes,
+    card: Card,
+    *,
+    references: Sequence[Reference] = (),
+    providers: Sequence[str] = ("cpu",),
+) -> Card:
+    """Publish a model that passes the parity gate; where it is published, nothing happens.
+
+    Parameters
+    ----------
+    references
+        What the original model made of some crops.
+    providers
+        Those that it is verified on: ``cpu``, ``cuda`` and so on.
+
+    Returns
+    -------
+    Card
+        As published: with the parity figures, and the providers that it was verified on.
 
     Raises
     ------
     InputError
-        If the card is of other bytes, they do not load, or the version is published with
+        If the card is of other bytes, the gate refuses them, or the version is published with
         another card or other bytes: a version never changes.
     """
     thing = model_folder(card.name, card.version)
-    recipe = _recipe(card)
-    if lake.is_current(thing, recipe):
-        return
+    if published := _find_same(lake.manifest(thing), card):
+        return published
     # Plates that run side by side may publish the same model: the second waits, then finds it.
     with lake.try_lock(Thing(f"{thing.path}.turn"), wait=True):
-        published = lake.manifest(thing)
-        if published is None:
-            _write(lake, thing, content, card)
-        elif published.key != recipe.key:
-            raise InputError(
-                f"expected a new version of model {card.name}, found {card.version} published "
-                "with other content: give the card another version"
-            )
+        manifest = lake.manifest(thing)
+        if manifest is None:
+            return _write(lake, thing, Candidate(content, card, tuple(references)), providers)
+        if published := _find_same(manifest, card):
+            return published
+    raise InputError(
+        f"expected a new version of model {card.name}, found {card.version} published with other "
+        "content: give the card another version"
+    )
 
 
 def find_model(lake: Lake, name: str) -> Card:
@@ -76,64 +106,82 @@ def find_model(lake: Lake, name: str) -> Card:
 
 def ensure_classical(lake: Lake) -> Card:
     """Publish the classical features in a lake that does not have them yet."""
-    card = classical_card()
-    publish_model(lake, build_classical().SerializeToString(), card)
-    return card
+    return publish_model(lake, build_classical().SerializeToString(), classical_card())
 
 
 def list_models(lake: Lake) -> list[Card]:
     """List the cards of a lake's models, by name and version."""
-    cards = [_parse_card(lake.read_bytes(t, "card.json"), t) for t in lake.published("models")]
+    cards = [read_card(lake.read_bytes(t, CARD_FILE), where=t) for t in lake.published("models")]
     return sorted(cards, key=lambda card: (card.name, card.release))
 
 
-def read_card(path: Path) -> Card:
-    """Read a card.
+def export_model(lake: Lake, name: str, folder: Path) -> Card:
+    """Copy a model's newest version out, as :func:`add_model` takes it.
+
+    Parameters
+    ----------
+    folder
+        New or empty.
 
     Raises
     ------
     InputError
-        Naming the first entry that is not as it should be.
+        If there is no such model, or the folder holds something.
     """
-    return _parse_card(path.read_bytes(), path)
+    card = find_model(lake, name)
+    thing = model_folder(card.name, card.version)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"expected a new or empty folder at {folder}, found files: name another")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in lake.require(thing, remedy="add the model again").files:
+        (folder / file).write_bytes(lake.read_bytes(thing, file))
+    return card
 
 
-def _parse_card(content: bytes, where: object) -> Card:
-    try:
-        return Card.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        entry = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(
-            f"expected a model's card in {where}, found {entry}: {first['msg']}: correct the card"
-        ) from error
+def _find_same(manifest: Manifest | None, card: Card) -> Card | None:
+    """Read the card that is published, if it is of the same model, wherever it was measured."""
+    if manifest is None:
+        return None
+    published = build_card(manifest.parameters, where=manifest.thing)
+    same = published.model_dump(exclude=_MEASURED) == card.model_dump(exclude=_MEASURED)
+    return published if same else None
 
 
-def _check_content(content: bytes, card: Card) -> None:
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != card.digest:
-        raise InputError(
-            f"expected SHA-256 {card.digest[:12]}… of model {card.name}, found {digest[:12]}…: "
-            "the card is of another file, export both together"
+def _verify(candidate: Candidate, providers: Sequence[str]) -> Card:
+    """Put a model to the gate on each provider, and write down what was measured."""
+    card = candidate.card
+    check_digest(candidate.content, card)
+    verified = set(card.providers)
+    figures: dict[str, float] = {}
+    for provider in providers:
+        running, measured = check_parity(
+            candidate.content, card, candidate.references, provider=provider
         )
-    session = open_session(content)
-    if session.dtype != card.dtype:
-        raise InputError(
-            f"expected model {card.name} to take {card.dtype} as its card says, found "
-            f"{session.dtype}: correct the card"
-        )
+        verified.add(running)
+        figures = {name: _worse(name, measured, figures) for name in measured}
+    changes = {"providers": tuple(sorted(verified)), "parity": figures or None}
+    return card.model_copy(update=changes)
 
 
-def _write(lake: Lake, thing: Thing, content: bytes, card: Card) -> None:
-    _check_content(content, card)
+def _worse(name: str, one: Mapping[str, float], other: Mapping[str, float]) -> float:
+    pick = min if name.startswith("cosine") else max
+    return pick(one[name], other.get(name, one[name]))
+
+
+def _write(lake: Lake, thing: Thing, candidate: Candidate, providers: Sequence[str]) -> Card:
     started = datetime.now(UTC)
+    card = _verify(candidate, providers)
     with lake.writing(thing):
         with lake.draft(thing) as folder:
             folder.mkdir()
-            (folder / "model.onnx").write_bytes(content)
-            (folder / "card.json").write_text(card.model_dump_json(indent=1))
-        counts = {"bytes": len(content)}
+            (folder / GRAPH_FILE).write_bytes(candidate.content)
+            (folder / CARD_FILE).write_text(card.model_dump_json(indent=1))
+            if candidate.references:
+                kept = write_references(candidate.references)
+                (folder / REFERENCE_FILE).write_bytes(kept)
+        counts = {"bytes": len(candidate.content)}
         lake.publish(thing, _recipe(card), counts=counts, started=started)
+    return card
 
 
 def _recipe(card: Card) -> Recipe:
