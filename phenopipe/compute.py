@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import dask
-from distributed import Client, LocalCluster, as_completed
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
 from phenopipe.errors import InputError
 
@@ -18,6 +18,11 @@ _KEEP_MEMORY = {
     f"{_ENVIRON}.MALLOC_TRIM_THRESHOLD_": 16 << 20,
     f"{_ENVIRON}.MALLOC_MMAP_THRESHOLD_": 12 << 20,
 }
+
+# Dask is not to run a task again whose worker died: it would count deaths for tasks that only stood
+# in line there, and not tell of the first. Who submits a task decides; see `is_killed`.
+_BLAME_AT_ONCE = {"distributed.scheduler.allowed-failures": 0}
+_TRIES = 4
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -49,7 +54,7 @@ def client(kind: str = "local", *, workers: int | None = None) -> Iterator[Clien
         with Client(kind) as joined:
             yield joined
         return
-    with dask.config.set(_KEEP_MEMORY):
+    with dask.config.set(_KEEP_MEMORY | _BLAME_AT_ONCE):
         cluster = _cluster(kind, workers or usable_cores())
     with cluster, Client(cluster) as started:
         yield started
@@ -83,7 +88,8 @@ def _cluster(kind: str, workers: int) -> Any:
             silence_logs=logging.CRITICAL,
         )
     if kind == "cuda":
-        return _import("dask_cuda", extra="gpu").LocalCUDACluster()
+        # Two threads a GPU: one embeds while the other publishes, or reads its first field.
+        return _import("dask_cuda", extra="gpu").LocalCUDACluster(threads_per_worker=2)
     if kind == "slurm":
         return _import("dask_jobqueue", extra="slurm").SLURMCluster(n_workers=workers)
     raise InputError(
@@ -112,8 +118,7 @@ def map_ordered(
     """Run the function on each item in the cluster; results in the items' order.
 
     The order in which workers finish never shows, so what is written from the results is the
-    same bytes each time. A task whose worker died is run again, as often as
-    ``distributed.scheduler.allowed-failures`` says (three times).
+    same bytes each time. A task whose worker died is run again, three times at most.
 
     Raises
     ------
@@ -122,15 +127,41 @@ def map_ordered(
     """
     items = list(items)
     futures = client.map(_answer, items, function=function, pure=False, **constants)
-    results: dict[Any, R] = {}
-    for done, future in enumerate(as_completed(futures), start=1):
-        answer = future.result()
-        if isinstance(answer, InputError):
-            raise answer
-        results[future.key] = answer
+    places = {future: (place, 1) for place, future in enumerate(futures)}
+    results: dict[int, R] = {}
+    coming = as_completed(futures)
+    for future in coming:
+        place, tries = places.pop(future)
+        if tries < _TRIES and is_killed(future):
+            again = submit(client, function, items[place], **constants)
+            places[again] = place, tries + 1
+            coming.add(again)
+            continue
+        results[place] = result_of(future)
         if on_progress:
-            on_progress(done, len(items))
-    return [results[future.key] for future in futures]
+            on_progress(len(results), len(items))
+    return [results[place] for place in range(len(items))]
+
+
+def submit(client: Client, function: Callable[..., R], item: Any, **constants: Any) -> Future[Any]:
+    """Run the function on one item in the cluster.
+
+    Where its worker dies meanwhile, it is not run again: see :func:`is_killed`.
+    """
+    return client.submit(_answer, item, function=function, pure=False, **constants)
+
+
+def is_killed(future: Future[Any]) -> bool:
+    """Tell whether a future that is done failed as its worker died."""
+    return future.status == "error" and isinstance(future.exception(), KilledWorker)
+
+
+def result_of(future: Future[Any]) -> Any:
+    """Wait for what the function of :func:`submit` gave; raise what it raised."""
+    answer = future.result()
+    if isinstance(answer, InputError):
+        raise answer
+    return answer
 
 
 def _answer(item: T, *, function: Callable[..., R], **constants: Any) -> R | InputError:

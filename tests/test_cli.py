@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from phenopipe.simulate import simulate_screen
@@ -87,6 +88,20 @@ def test_gc_removes_what_is_half_written(lake):
     assert torn.exists()
     assert phenopipe("gc", "--root", lake).returncode == 0
     assert not torn.exists()
+
+
+def test_embeddings_are_exported_well_by_well(lake, tmp_path):
+    out = tmp_path / "profiles.parquet"
+    done = phenopipe("embeddings", "export", "--root", lake, "--format", "pycytominer", out)
+    assert done.returncode == 0, done.stderr
+    profiles = pd.read_parquet(out)
+    assert done.stdout.startswith(f"{len(profiles)} wells, 2 plates, 2 experiments, ")
+    keys = ["Metadata_Batch", "Metadata_Plate", "Metadata_Well"]
+    assert list(profiles.columns[:3]) == keys
+    assert not profiles[keys].duplicated().any()
+    tables = [pd.read_parquet(path) for path in (lake / "embeddings/classical").glob("*/*.parquet")]
+    assert len(profiles) == sum(table["well"].nunique() for table in tables)
+    assert profiles.filter(regex="^DNA_").notna().to_numpy().all()
 
 
 def test_models_are_listed(lake):

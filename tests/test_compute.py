@@ -1,6 +1,8 @@
 import os
+import signal
 
 import pytest
+from distributed import wait
 
 from phenopipe import compute
 from phenopipe.errors import InputError
@@ -50,6 +52,27 @@ def test_local_workers_give_back_large_blocks_only(monkeypatch):
 def test_a_failed_item_raises_its_own_error():
     with compute.client("threads", workers=1) as client, pytest.raises(TypeError):
         compute.map_ordered(client, square, ["x"])
+
+
+def die_the_first_time(path):
+    if not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return path.name
+
+
+def test_an_item_whose_worker_died_is_run_again(tmp_path):
+    with compute.client("local", workers=1) as client:
+        paths = [tmp_path / name for name in "ab"]
+        assert compute.map_ordered(client, die_the_first_time, paths) == ["a", "b"]
+
+
+def test_the_death_of_a_worker_is_told_at_once(tmp_path):
+    with compute.client("local", workers=1) as client:
+        future = compute.submit(client, die_the_first_time, tmp_path / "a")
+        wait([future])
+        assert compute.is_killed(future)
+        assert compute.result_of(compute.submit(client, die_the_first_time, tmp_path / "a")) == "a"
 
 
 def refuse(item):

@@ -14,6 +14,7 @@ from distributed import Client
 from phenopipe import compute
 from phenopipe.lake import Lake, Recipe, plate_image, platemap, qc_table
 from phenopipe.plates import PlateKey, Well
+from phenopipe.pyramid import halve
 from phenopipe.schema import PLATEMAP_COLUMNS, QC
 
 KEY = PlateKey("HUVEC-1", "Plate3")
@@ -28,10 +29,12 @@ class PlateWriter:
     paths: tuple[str, ...] = ("1", "2")
     channels: tuple[str, ...] = ("DNA", "ER", "AGP")
     failed: tuple[tuple[str, int], ...] = ()
+    bright: tuple[tuple[str, int], ...] = ()
     side: int = 64
     seed: int = 0
     dtype: str = "uint16"
     leading: tuple[int, ...] = ()
+    pixel_um: float | None = None
     pixels: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
 
     def publish(self) -> None:
@@ -46,6 +49,7 @@ class PlateWriter:
 
     def _publish(self, thing, write, **parameters) -> None:
         settings = {"seed": self.seed, "failed": str(self.failed), **parameters}
+        settings |= {"bright": str(self.bright)} if self.bright else {}
         with self.lake.writing(thing):
             with self.lake.draft(thing) as path:
                 write(path)
@@ -74,8 +78,25 @@ class PlateWriter:
             for name in self.paths:
                 shape = (*self.leading, len(self.channels), self.side, self.side)
                 image = rng.integers(0, 250, shape).astype(self.dtype)
-                group.create_group(name).create_array("0", data=image)
-                self.pixels[str(well), int(name.removesuffix("z"))] = image
+                field = str(well), int(name.removesuffix("z"))
+                if field in self.bright:
+                    image[..., 0, 0] = np.iinfo(self.dtype).max
+                levels = [image] if self.pixel_um is None else [image, halve(image)]
+                told = group.create_group(name, attributes=self._tell_size(len(levels)))
+                for level, data in enumerate(levels):
+                    told.create_array(str(level), data=data)
+                self.pixels[field] = image
+
+    def _tell_size(self, levels) -> dict:
+        if self.pixel_um is None:
+            return {}
+        axes = [{"name": "c"}, *({"name": axis, "unit": "micrometer"} for axis in "yx")]
+        sides = [self.pixel_um * 2**level for level in range(levels)]
+        datasets = [
+            {"coordinateTransformations": [{"type": "scale", "scale": [1, side, side]}]}
+            for side in sides
+        ]
+        return {"ome": {"multiscales": [{"axes": axes, "datasets": datasets}]}}
 
     def _write_qc(self, path) -> None:
         rows = [
