@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from phenopipe.errors import InputError
+from phenopipe.embeddings import finite_vectors, group_means
 from phenopipe.schema import PLATEMAP_COLUMNS
 
 Exclusion = dict[str, str | int]
@@ -54,24 +54,19 @@ def average_groups(profiles: Profiles, by: Sequence[str]) -> Profiles:
     (['A01', 'B01'], [[7.0], [1.5]])
     """
     codes = profiles.rows.groupby(list(by), sort=True, dropna=False).ngroup().to_numpy()
-    order = np.argsort(codes, kind="stable")
-    _, starts, counts = np.unique(codes[order], return_index=True, return_counts=True)
-    if not len(starts):
+    if not len(codes):
         return profiles
-    # Rows of wells lie together already: then no copy of the crops is made.
-    values = profiles.values if (np.diff(codes) >= 0).all() else profiles.values[order]
-    sums = np.add.reduceat(values, starts, axis=0, dtype=np.float64)
-    rows = profiles.rows.iloc[order[starts]].reset_index(drop=True)
-    return Profiles(rows, sums / counts[:, None])
+    means, first = group_means(profiles.values, codes)
+    return Profiles(profiles.rows.iloc[first].reset_index(drop=True), means)
 
 
 def average_wells(table: pa.Table, *, where: str) -> Profiles:
-    """Average one plate's crops into wells, in float64.
+    """Average one plate's crops, or its fields, into wells, in float64.
 
     Parameters
     ----------
     table
-        One row a crop (schema.embeddings_schema).
+        One row a crop or field (schema.embeddings_schema).
     where
         What the table is, for messages.
 
@@ -85,17 +80,9 @@ def average_wells(table: pa.Table, *, where: str) -> Profiles:
     InputError
         If an embedding is not finite or null.
     """
-    vectors = table["embedding"].combine_chunks()
-    width = vectors.type.list_size
-    values = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-    rows = table.drop_columns(["embedding", "field", "y", "x"]).to_pandas()
-    bad = ~np.isfinite(values).all(axis=1) if len(values) == len(rows) else np.ones(len(rows), bool)
-    if bad.any():
-        wells = ", ".join(sorted(set(rows["well"][bad]))[:5])
-        raise InputError(
-            f"expected finite embeddings in {where}, found NaN, infinity or null in {bad.sum()} of "
-            f"{len(rows)} crops (wells {wells}): embed the plate again"
-        )
+    values = finite_vectors(table, where=where)
+    left_out = {"embedding", "field", "y", "x"} & {*table.column_names}
+    rows = table.drop_columns(sorted(left_out)).to_pandas()
     return average_groups(Profiles(rows, values), _WELL)
 
 

@@ -3,7 +3,7 @@
 import difflib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ import xarray as xr
 from phenopipe.compute import Progress
 from phenopipe.config import MapConfig
 from phenopipe.digests import digest_file
+from phenopipe.embeddings import UNITS, Embeddings, find_embeddings
 from phenopipe.errors import InputError
 from phenopipe.genome import find_arm, unexpressed
-from phenopipe.lake import Lake, Manifest, MapRef, Recipe, Thing, map_part
+from phenopipe.lake import Lake, MapRef, Recipe, map_part
 from phenopipe.maps.aggregate import (
     Exclusion,
     Profiles,
@@ -33,7 +34,7 @@ from phenopipe.maps.aggregate import (
 from phenopipe.maps.align import ALIGNMENTS, TVN, Alignment, PCACenterScale, control_moments
 from phenopipe.maps.proximity import arm_report, correct_arms
 from phenopipe.maps.relations import top_neighbours
-from phenopipe.schema import NEIGHBOURS, check_embeddings, check_map, check_table
+from phenopipe.schema import NEIGHBOURS, PLATEMAP_COLUMNS, check_map, check_table
 
 STAGE_VERSION = 1
 
@@ -85,8 +86,8 @@ def build_map(
         or no perturbation is left.
     """
     config = config or MapConfig()
-    plates = _find_plates(lake, model, experiments)
-    recipe = _write_recipe(plates, expression, config)
+    found = find_embeddings(lake, model, experiment=experiments)
+    recipe = _write_recipe(found, expression, config)
     # The map comes last: with its manifest all three are there.
     things = {
         part: map_part(name, part) for part in ("alignment.zarr", "neighbours.parquet", "map.zarr")
@@ -95,7 +96,7 @@ def build_map(
     if all(lake.is_current(thing, recipe) for thing in things.values()):
         return MapRef.of(name, lake.require(main, remedy="run `phenopipe map`"), computed=False)
     started = datetime.now(UTC)
-    wells = _read_wells(lake, plates, on_progress)
+    wells = _read_wells(found, on_progress)
     alignment, dataset, counts = _make_map(wells, _read_expression(expression), config)
     dataset.attrs |= {"model": model, "experiments": sorted(set(wells.rows["experiment"]))}
     check_map(dataset, where=main.path)
@@ -109,69 +110,32 @@ def build_map(
             pq.write_table(neighbours, path)
         with lake.draft(main) as path:
             _write_zarr(dataset, path)
-        counts["plates"] = len(plates)
+        counts["plates"] = len(found.plates)
         manifests = [
             lake.publish(thing, recipe, counts=counts, started=started) for thing in things.values()
         ]
     return MapRef.of(name, manifests[-1], computed=True)
 
 
-def _find_plates(
-    lake: Lake, model: str, experiments: Sequence[str] | None
-) -> dict[Thing, Manifest]:
-    """Find the model's published plates, by their thing; all must be of one model digest."""
-    found = {
-        thing: lake.require(thing, remedy="run `phenopipe embed`")
-        for thing in lake.published("embeddings")
-        if thing.path.split("/")[1] == model
-        and (experiments is None or thing.path.split("/")[2] in experiments)
-    }
-    there = {thing.path.split("/")[2] for thing in found}
-    missing = sorted(set(experiments or ()) - there)
-    if missing or not found:
-        raise InputError(
-            f"expected embeddings of {model} for {', '.join(missing) or 'a plate'} in {lake.root}, "
-            f"found none published: run `phenopipe embed --root {lake.root} --model {model}`"
-        )
-    digests = {manifest.model_digest: thing for thing, manifest in found.items()}
-    if len(digests) > 1:
-        examples = "; ".join(f"{thing} has {digest}" for digest, thing in digests.items())
-        raise InputError(
-            f"expected embeddings of one version of {model}, found {len(digests)} ({examples}): "
-            "embed the older plates again"
-        )
-    return found
-
-
-def _write_recipe(
-    plates: Mapping[Thing, Manifest], expression: Path | None, config: MapConfig
-) -> Recipe:
-    inputs = {thing.path: manifest.key for thing, manifest in plates.items()}
+def _write_recipe(found: Embeddings, expression: Path | None, config: MapConfig) -> Recipe:
+    inputs = {plate.thing.path: plate.key for plate in found.plates}
     if expression is not None:
         if not expression.is_file():
             raise InputError(f"expected a CSV of gene and zfpkm at {expression}, found no file")
         inputs["source:expression"] = digest_file(expression)
-    digest = next(iter(plates.values())).model_digest
+    digest = found.plates[0].model_digest
     return Recipe("map", STAGE_VERSION, inputs, config.model_dump(mode="json"), digest)
 
 
-def _read_wells(lake: Lake, plates: Iterable[Thing], on_progress: Progress | None) -> Profiles:
+def _read_wells(found: Embeddings, on_progress: Progress | None) -> Profiles:
     """Average plate by plate: memory grows with wells, not with crops."""
-    things = list(plates)
-    parts: list[Profiles] = []
-    for done, thing in enumerate(things, start=1):
-        with lake.fetched(thing) as path:
-            table = pq.read_table(path)
-        part = average_wells(check_embeddings(table, where=thing.path), where=thing.path)
-        if parts and part.values.shape[1] != parts[0].values.shape[1]:
-            raise InputError(
-                f"expected embeddings of width {parts[0].values.shape[1]} as in {things[0]}, found "
-                f"{part.values.shape[1]} in {thing}: embed the plates with one model"
-            )
-        parts.append(part)
-        if on_progress:
-            on_progress(done, len(things))
-    return join_profiles(parts)
+    wanted = {*UNITS["well"], *PLATEMAP_COLUMNS, "zfpkm", "embedding"}
+    columns = [name for name in found.column_names if name in wanted]
+    tables = found.read_plates(columns, on_progress=on_progress)
+    where = [plate.thing.path for plate in found.plates]
+    return join_profiles(
+        [average_wells(table, where=path) for table, path in zip(tables, where, strict=True)]
+    )
 
 
 def _make_map(

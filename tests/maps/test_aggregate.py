@@ -57,8 +57,18 @@ def test_wells_are_means_of_their_crops():
 
     rows[5]["embedding"] = [0.0, float("nan"), 1.0]
     table = pa.Table.from_pylist(rows, schema=embeddings_schema(3))
-    with pytest.raises(InputError, match=r"1 of 7 crops \(wells B03\)"):
+    with pytest.raises(InputError, match=r"1 of 7 rows \(wells B03\)"):
         average_wells(table, where="here")
+
+
+def test_a_table_of_fields_averages_like_one_of_crops():
+    rows = [
+        {"experiment": "E", "plate": "P", "well": "A01", "field": field, **BLANK,
+         "embedding": [field, 0.0]}
+        for field in (1, 4)
+    ]  # fmt: skip
+    table = pa.Table.from_pylist(rows, schema=embeddings_schema(2, per="field"))
+    assert average_wells(table, where="here").values.tolist() == [[2.5, 0.0]]
 
 
 def test_a_guide_with_many_wells_weighs_no_more():

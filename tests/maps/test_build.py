@@ -226,10 +226,12 @@ def test_bad_input_is_named(lake, tmp_path):
     with pytest.raises(InputError, match="no file"):
         build_map(lake, name="demo", expression=tmp_path / "none.csv")
     put_plate(lake, PLATES[3], digest="cd" * 32)
-    with pytest.raises(InputError, match="one version of classical, found 2"):
+    with pytest.raises(InputError, match="one model digest, found abab"):
         build_map(lake, name="demo")
     put_plate(lake, PLATES[3], width=4)
-    with pytest.raises(InputError, match=r"width 5 .* found 4 in embeddings/classical/E2/P2"):
+    with pytest.raises(
+        InputError, match=r"one width, found 5 in .* 4 in embeddings/classical/E2/P2"
+    ):
         build_map(lake, name="demo")
     without = [t for t in list_treatments() if t.get("control_type") != "negative"]
     put_plate(lake, PLATES[2], treatments=without)

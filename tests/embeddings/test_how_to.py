@@ -1,0 +1,29 @@
+"""The how-to's code runs as it stands, from top to bottom."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+from phenopipe.cli import app
+
+HOW_TO = Path(__file__).parents[2] / "docs/embeddings.md"
+
+
+def test_the_how_to_runs(open_store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = open_store("LAKE")
+    facts = {"model": "classical", "feature_names": json.dumps(["DNA_mean", "ER_mean", "ER_std"])}
+    for where in ("HUVEC-1/Plate1", "HUVEC-1/Plate2", "HUVEC-2/Plate1"):
+        store.publish(where, model="classical", facts=facts)
+    names: dict[str, object] = {}
+    for language, code in re.findall(r"^```(\w+)\n(.*?)^```$", HOW_TO.read_text(), re.M | re.S):
+        if language == "python":
+            exec(code, names)  # noqa: S102, our own page
+        for line in code.splitlines() if language == "sh" else ():
+            program, *arguments = shlex.split(line, comments=True)
+            if program == "phenopipe":
+                app(arguments, standalone_mode=False)
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "LAKE", "crops.parquet", "wells.csv.gz", "huvec.h5ad", "profiles.parquet",
+    }  # fmt: skip
