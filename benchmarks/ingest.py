@@ -11,19 +11,14 @@ import argparse
 import json
 import math
 import os
-import platform
-import shutil
 import statistics
-from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import psutil
 
 from benchmarks.contenders import CONTENDERS
 from benchmarks.measured import Measured, measure
 from benchmarks.plates import SIZE, draw_plate
+from benchmarks.rounds import describe_machine, spread, turned
 from benchmarks.written import SHAPES, check_arrays, check_flat, count_bytes, count_files
 
 OURS = "phenopipe-threads"
@@ -40,7 +35,7 @@ def main() -> None:
     files: dict[str, float] = {}
     sizes: dict[str, int] = {}
     for turn in range(given.repeats + 1):
-        for name in _turned(names, turn):
+        for name in turned(names, turn):
             with TemporaryDirectory(dir=given.folder) as target:
                 measured = _run(name, plate, Path(target), warm_up, given.threads)
                 timed = Path(target) / "timed"
@@ -52,7 +47,8 @@ def main() -> None:
                     continue
                 runs[name].append(measured)
                 print(f"round {turn}: {name} {measured.seconds:.2f} s", flush=True)
-    _describe_machine(given)
+    print("\n" + describe_machine(given.folder, threads=given.threads, packages=PACKAGES))
+    print(f"{given.fields} fields of 6 x {SIZE} x {SIZE} uint16, {given.repeats} rounds\n")
     _print_table(runs, files, sizes, fields=given.fields)
     if given.json:
         told = {name: [vars(run) for run in found] for name, found in runs.items()}
@@ -70,13 +66,6 @@ def _parse() -> argparse.Namespace:
     return arguments.parse_args()
 
 
-def _turned(names: Sequence[str], turn: int) -> list[str]:
-    """Start each round with another contender, and every other round from behind."""
-    start = turn % len(names)
-    order = [*names[start:], *names[:start]]
-    return order[::-1] if turn % 2 else order
-
-
 def _run(name: str, plate: Path, target: Path, warm_up: Path, threads: int) -> Measured:
     """Run one contender on files that lie in memory, with no one else's writes under way."""
     for path in plate.rglob("*.TIF"):
@@ -84,19 +73,6 @@ def _run(name: str, plate: Path, target: Path, warm_up: Path, threads: int) -> M
     os.sync()
     arguments = ["-m", "benchmarks.contenders", name, str(plate), str(target)]
     return measure([*arguments, "--warm-up", str(warm_up), "--threads", str(threads)])
-
-
-def _describe_machine(given: argparse.Namespace) -> None:
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), cpu)
-    memory = psutil.virtual_memory().total / 2**30
-    disk = shutil.disk_usage(given.folder).free / 2**30
-    print(f"\n{cpu}, {psutil.cpu_count()} cores, {memory:.0f} GiB, {disk:.0f} GiB free on disk")
-    print(f"{platform.platform()}, Python {platform.python_version()}, {given.threads} threads")
-    print(", ".join(f"{name} {version(name)}" for name in PACKAGES))
-    print(f"{given.fields} fields of 6 x {SIZE} x {SIZE} uint16, {given.repeats} rounds\n")
 
 
 def _print_table(
@@ -114,13 +90,9 @@ def _print_table(
         ratios = [run.seconds / own.seconds for run, own in zip(found, runs[OURS], strict=True)]
         peak = max(run.peak_bytes for run in found) / 2**20
         print(
-            f"| {name} | {_spread(seconds)} | {raw / 1e6 / statistics.median(seconds):.0f} "
-            f"| {_spread(ratios)} | {peak:.0f} | {files[name]:.1f} | {sizes[name] / raw:.2f} |"
+            f"| {name} | {spread(seconds)} | {raw / 1e6 / statistics.median(seconds):.0f} "
+            f"| {spread(ratios)} | {peak:.0f} | {files[name]:.1f} | {sizes[name] / raw:.2f} |"
         )
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 if __name__ == "__main__":

@@ -17,11 +17,12 @@ class Measured:
     """Seconds as the command told them in its last line, and the peak of its memory.
 
     The memory is the sum of resident sets over the process tree: pages that processes share count
-    once for each.
+    once for each. On a GPU, the command also tells the share of the time in which it idled.
     """
 
     seconds: float
     peak_bytes: int
+    gpu_idle: float | None = None
 
 
 def measure(arguments: Sequence[str]) -> Measured:
@@ -35,7 +36,8 @@ def measure(arguments: Sequence[str]) -> Measured:
     watch.stop()
     if process.returncode:
         raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}:\n{errors}")
-    return Measured(json.loads(out.splitlines()[-1])["seconds"], watch.peak)
+    told = json.loads(out.splitlines()[-1])
+    return Measured(told["seconds"], watch.peak, told.get("gpu_idle"))
 
 
 class _Watch(threading.Thread):
