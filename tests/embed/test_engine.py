@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -169,19 +168,21 @@ def test_a_worker_that_gets_sigterm_publishes_what_it_has_in_hand(plate):
     plate.publish()
     dense = EmbedConfig(crop=16, stride=2)
     with compute.client("local", workers=1) as client:
-        doomed = []
+        doomed, pieces = [], []
 
-        def on_progress(done, _total):
-            # Once the second stretch is at its first field.
-            if done and not doomed:
-                while not client.run(is_watched)[address := next(iter(client.nthreads()))]:
-                    time.sleep(0.01)
+        def on_progress(_done, _total):
+            # Called again and again; at some time the worker is at a field.
+            (address,) = client.nthreads() or [""]
+            if not doomed and client.run(is_watched).get(address):
+                pieces.append(len(plate.lake.published("pieces")))
                 doomed.append(find_worker(address, client))
                 doomed[0].send_signal(signal.SIGTERM)
+            elif doomed and not doomed[0].is_running():
+                pieces.append(len(plate.lake.published("pieces")))
 
         ref = embed_plate(plate.lake, KEY, client=client, config=dense, on_progress=on_progress)
+    assert pieces[1] > pieces[0]
     assert ref.counts["fields"] == 10
-    assert not doomed[0].is_running()
 
 
 def is_watched():
