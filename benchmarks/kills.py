@@ -121,9 +121,9 @@ class Range:
 
     def _conclude(self, process: subprocess.Popen[str]) -> bool:
         """Wait for a run's end; if it did all, compare, and clear the tables."""
-        _, errors = process.communicate(timeout=300)
+        told, errors = process.communicate(timeout=300)
         if process.returncode not in (0, _DRAINED, -signal.SIGTERM, -signal.SIGKILL):
-            raise SystemExit(f"a run ended with {process.returncode}:\n{errors}")
+            raise SystemExit(f"a run ended with {process.returncode}:\n{told}{errors}")
         # A process that is killed leaves children half started, and they say so.
         if process.returncode in {0, _DRAINED} and "Traceback" in errors:
             raise SystemExit(f"a run ended with a traceback:\n{errors}")
@@ -149,7 +149,7 @@ def _prepare(folder: Path, *, wells: int) -> Lake:
 def _start(lake: Lake, settings: Path) -> subprocess.Popen[str]:
     options = ["--root", lake.root, "--settings", str(settings)]
     return subprocess.Popen(  # noqa: S603 - our own command
-        [*_COMMAND, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*_COMMAND, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 

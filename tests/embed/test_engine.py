@@ -150,7 +150,7 @@ def test_a_field_that_hangs_its_worker_is_named_and_the_others_go_on(plate):
     plate.bright = (("A02", 1),)
     plate.publish()
     add_model(plate.lake, "hangs", HANGS)
-    hasty = EmbedConfig(patience_s=1.0)
+    hasty = EmbedConfig(patience_s=4.0)
     with compute.client("local", workers=2) as client:
         ref = embed_plate(plate.lake, KEY, model="hangs", client=client, config=hasty)
     assert ref.counts == {"crops": 20, "fields": 5, "fields_left_out": 0, "fields_skipped": 1}
@@ -158,7 +158,7 @@ def test_a_field_that_hangs_its_worker_is_named_and_the_others_go_on(plate):
     rows = table.select(["well", "field"]).to_pylist()
     assert {(row["well"], row["field"]) for row in rows} == plate.pixels.keys() - {("A02", 1)}
     skipped = json.loads(table.schema.metadata[b"skipped_fields"])
-    assert skipped == {"A02/1": "its worker died twice, or took longer than 1 s over it"}
+    assert skipped == {"A02/1": "its worker died twice, or took longer than 4 s over it"}
     (entry,) = [e for e in describe_lake(plate.lake) if e.thing.startswith("embeddings/")]
     assert (entry.state, entry.why.split(";")[0]) == ("incomplete", "fields skipped: 1")
 
@@ -214,7 +214,7 @@ def test_a_field_that_cannot_be_read_stops_the_reading():
 
 
 def test_kills_at_random_moments_leave_the_same_bytes():
-    command = [sys.executable, "-m", "benchmarks.kills", "--kills", "8"]
+    command = [sys.executable, "-m", "benchmarks.kills", "--kills", "4"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the same bytes each time" in done.stdout
