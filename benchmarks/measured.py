@@ -1,6 +1,7 @@
 """Run a command in a process of its own, and watch the memory of it and its children."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 import psutil
 
 _EVERY_S = 0.02
+# What the libraries of linear algebra and OpenMP read when they are loaded.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,25 @@ class Measured:
     gpu_idle: float | None = None
 
 
-def measure(arguments: Sequence[str]) -> Measured:
-    """Run ``python ARGUMENTS``, whose last line is a JSON record with its ``seconds``."""
+def measure(
+    arguments: Sequence[str], *, python: str = sys.executable, threads: int | None = None
+) -> Measured:
+    """Run ``python ARGUMENTS``, whose last line is a JSON record with its ``seconds``.
+
+    Parameters
+    ----------
+    python
+        Another environment's, for a contender that lives in one of its own.
+    threads
+        How many linear algebra may use; what the libraries choose if None.
+    """
+    limits = {} if threads is None else dict.fromkeys(_THREADS, str(threads))
     process = subprocess.Popen(  # noqa: S603 - our own script
-        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [python, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | limits,
     )
     watch = _Watch(process.pid)
     watch.start()
@@ -38,6 +56,17 @@ def measure(arguments: Sequence[str]) -> Measured:
         raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}:\n{errors}")
     told = json.loads(out.splitlines()[-1])
     return Measured(told["seconds"], watch.peak, told.get("gpu_idle"))
+
+
+def resident_bytes(root: psutil.Process) -> int:
+    """Sum the resident sets of a process and all below it."""
+    total = 0
+    try:
+        for process in [root, *root.children(recursive=True)]:
+            total += process.memory_info().rss
+    except psutil.NoSuchProcess:
+        pass  # it ended between being listed and being asked
+    return total
 
 
 class _Watch(threading.Thread):
@@ -51,17 +80,8 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._done.wait(_EVERY_S):
-            self.peak = max(self.peak, self._now())
+            self.peak = max(self.peak, resident_bytes(self._root))
 
     def stop(self) -> None:
         self._done.set()
         self.join()
-
-    def _now(self) -> int:
-        total = 0
-        try:
-            for process in [self._root, *self._root.children(recursive=True)]:
-                total += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            pass  # it ended between being listed and being asked
-        return total

@@ -42,3 +42,20 @@ def test_a_black_image_comes_back_black(tmp_path, pixels):
     black = np.zeros_like(pixels)
     write_array(tmp_path / "a", black, metadata=metadata_of(black))
     np.testing.assert_array_equal(read_array(tmp_path / "a"), black)
+
+
+@pytest.mark.parametrize("planes", [[0], [4, 1], [5, 0, 2, 1], [0, 1, 2], range(6)])
+def test_planes_are_those_of_the_whole_in_the_order_asked_for(tmp_path, pixels, planes):
+    write_array(tmp_path / "a", pixels, metadata=metadata_of(pixels))
+    found = read_array(tmp_path / "a", planes=planes)
+    np.testing.assert_array_equal(found, pixels[list(planes)])
+
+
+def test_planes_that_are_not_asked_for_are_not_decoded(tmp_path, pixels):
+    write_array(tmp_path / "a", pixels, metadata=metadata_of(pixels))
+    shard = tmp_path / "a" / "c" / "0" / "0" / "0"
+    content = bytearray(shard.read_bytes())
+    # The first chunk is the first plane's.
+    content[:64] = bytes(64)
+    shard.write_bytes(content)
+    np.testing.assert_array_equal(read_array(tmp_path / "a", planes=[3, 5]), pixels[[3, 5]])

@@ -98,3 +98,39 @@ def test_a_kind_that_is_not_installed_says_how_to_install_it():
     except ImportError:
         with pytest.raises(InputError, match=r"phenopipe\[gpu\]"), compute.client("cuda"):
             pass
+
+
+@pytest.mark.parametrize("kind", ["threads", "local"])
+def test_results_are_yielded_in_the_items_order(kind):
+    with compute.client(kind, workers=2) as client:
+        results = list(compute.stream_ordered(client, square, range(20), plus=1))
+        assert not list(compute.stream_ordered(client, square, []))
+    assert results == [n * n + 1 for n in range(20)]
+
+
+def test_no_more_results_are_made_than_wait_to_be_taken(tmp_path):
+    paths = [tmp_path / f"{n:02d}" for n in range(20)]
+    with compute.client("threads", workers=1) as client:
+        results = compute.stream_ordered(client, touch, paths)
+        assert next(results) == "00"
+        assert len(list(tmp_path.iterdir())) <= 3
+        assert [*results] == [path.name for path in paths[1:]]
+
+
+def touch(path):
+    path.touch()
+    return path.name
+
+
+def test_a_yielded_item_whose_worker_died_is_run_again(tmp_path):
+    paths = [tmp_path / name for name in "abc"]
+    with compute.client("local", workers=1) as client:
+        assert list(compute.stream_ordered(client, die_the_first_time, paths)) == ["a", "b", "c"]
+
+
+def test_bad_input_of_a_yielded_item_comes_back_in_its_own_words():
+    with (
+        compute.client("threads", workers=1) as client,
+        pytest.raises(InputError, match="another item, found 7"),
+    ):
+        list(compute.stream_ordered(client, refuse, [7]))

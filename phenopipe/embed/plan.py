@@ -3,8 +3,8 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from phenopipe.config import Edge, EmbedConfig, Per
 from phenopipe.embed.rescale import UNSCALED, Scale, find_scale, read_pixel_size
@@ -42,6 +42,24 @@ class CropPlan:
     scale: Scale = UNSCALED
     turns: int = 1
     per: Per = "crop"
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """The plate's channels that the model sees, in its order."""
+        return tuple(index for index in self.channels if index is not None)
+
+    def of_shown(self) -> Self:
+        """Give the plan for fields of which only these channels were read.
+
+        Examples
+        --------
+        >>> plan = CropPlan(channels=(2, None, 0), names=("AGP", "RNA", "DNA"), crop=32, stride=32)
+        >>> plan.shown, plan.of_shown().channels
+        ((2, 0), (0, None, 1))
+        """
+        places = iter(range(len(self.channels)))
+        renumbered = (None if index is None else next(places) for index in self.channels)
+        return replace(self, channels=tuple(renumbered))
 
 
 def plan_crops(

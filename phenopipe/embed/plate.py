@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
@@ -25,11 +25,12 @@ from phenopipe.embed.plan import CropPlan, plan_crops
 from phenopipe.embed.reading import drop_failed, read_plate_layout, read_platemap
 from phenopipe.embed.roll import Roll
 from phenopipe.embed.table import EmbeddingsWriter
-from phenopipe.embed.worker import Job
+from phenopipe.embed.worker import Job, try_model
 from phenopipe.errors import InputError
 from phenopipe.lake import (
     SKIPPED,
     Lake,
+    Manifest,
     PlateRef,
     Recipe,
     embeddings,
@@ -38,7 +39,7 @@ from phenopipe.lake import (
     platemap,
     qc_table,
 )
-from phenopipe.models import Card, ensure_classical, find_model
+from phenopipe.models import Card, check_card, ensure_classical, find_model
 from phenopipe.plates import FieldKey, PlateKey
 
 _log = logging.getLogger(__name__)
@@ -80,8 +81,9 @@ def embed_plate(
     ------
     InputError
         If the plate or model is not published, the plate lacks channels that the model needs,
-        its fields are smaller than a crop or stacks only, none passed QC, or more than a few
-        kill their workers.
+        its fields are smaller than a crop, stacks only or time series, none passed QC, or more
+        than a few kill their workers; if the provider is not there, or the model does not load,
+        is not what its card says, or gives NaN. Nothing is published then.
     SystemExit
         After SIGTERM.
     """
@@ -93,16 +95,12 @@ def embed_plate(
     recipe = _recipe(lake, key, card, config=config)
     manifest = lake.current(thing, recipe)
     computed = manifest is None
-    if manifest is not None:
-        sweep_pieces(lake, thing)
+    if manifest is None:
+        work = _find_work(lake, key, card, recipe, config=config)
+        try_model(client, work.job, work.fields[0])
+        manifest = _publish(work, recipe, client=client, on_progress=on_progress)
     else:
-        started = datetime.now(UTC)
-        with lake.writing(thing):
-            counts = _embed(
-                lake, key, card, recipe, config=config, client=client, on_progress=on_progress
-            )
-            manifest = lake.publish(thing, recipe, counts=counts, started=started)
-            clear_all_pieces(lake, thing)
+        sweep_pieces(lake, thing)
     return PlateRef(
         experiment=key.experiment,
         plate=key.plate,
@@ -111,6 +109,16 @@ def embed_plate(
         computed=computed,
         counts=manifest.counts,
     )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What there is to do for one plate: its fields, but for those left out as they failed QC."""
+
+    key: PlateKey
+    job: Job
+    fields: list[FieldKey]
+    left_out: int
 
 
 def _recipe(lake: Lake, key: PlateKey, card: Card, *, config: EmbedConfig) -> Recipe:
@@ -133,27 +141,39 @@ def _recipe(lake: Lake, key: PlateKey, card: Card, *, config: EmbedConfig) -> Re
     return Recipe("embed", STAGE_VERSION, inputs, parameters, model_digest=card.digest)
 
 
-def _embed(
-    lake: Lake,
-    key: PlateKey,
-    card: Card,
-    recipe: Recipe,
-    *,
-    config: EmbedConfig,
-    client: Client,
-    on_progress: Progress | None,
-) -> dict[str, int]:
-    """Write the table, and give its counts."""
+def _find_work(
+    lake: Lake, key: PlateKey, card: Card, recipe: Recipe, *, config: EmbedConfig
+) -> _Work:
+    """Read what the plate holds, and plan what becomes of it; nothing is written."""
+    check_card(lake, card)
     layout = read_plate_layout(lake, key)
     kept = layout.fields if config.include_failed else drop_failed(lake, key, layout.fields)
     plan = plan_crops(card, config, labels=layout.channels, image=layout.image, where=str(key))
     job = _describe_job(lake, key, card, recipe, config=config, plan=plan)
-    roll = Roll(kept)
+    return _Work(key, job, kept, len(layout.fields) - len(kept))
+
+
+def _publish(
+    work: _Work, recipe: Recipe, *, client: Client, on_progress: Progress | None
+) -> Manifest:
+    started = datetime.now(UTC)
+    lake, table = work.job.lake, work.job.table
+    with lake.writing(table):
+        counts = _embed(work, client=client, on_progress=on_progress)
+        manifest = lake.publish(table, recipe, counts=counts, started=started)
+        clear_all_pieces(lake, table)
+    return manifest
+
+
+def _embed(work: _Work, *, client: Client, on_progress: Progress | None) -> dict[str, int]:
+    """Write the table, and give its counts."""
+    key, job, lake = work.key, work.job, work.job.lake
+    roll = Roll(work.fields)
     _take_up(roll, job)
     with (
         drain_on_sigterm() as drain,
         lake.draft(job.table) as path,
-        EmbeddingsWriter(path, key, read_platemap(lake, key), per=plan.per) as writer,
+        EmbeddingsWriter(path, key, read_platemap(lake, key), per=job.plan.per) as writer,
     ):
         on_settled = partial(_write_ready, roll, writer, lake=lake, on_progress=on_progress)
         on_settled()
@@ -162,8 +182,8 @@ def _embed(
         writer.finish(_describe(job, skipped=roll.skipped))
     counts = {
         "crops": writer.rows,
-        "fields": len(kept) - len(roll.skipped),
-        "fields_left_out": len(layout.fields) - len(kept),
+        "fields": len(work.fields) - len(roll.skipped),
+        "fields_left_out": work.left_out,
     }
     return counts | ({SKIPPED: len(roll.skipped)} if roll.skipped else {})
 

@@ -22,7 +22,7 @@ _ROWS_A_GROUP = 8192
 class EmbeddingsWriter:
     """Writes one plate's embeddings, piece by piece in the order of its fields.
 
-    No more is in memory than a row group and a piece.
+    No more is in memory than a row group and a piece. Where the block fails, no file stays.
 
     Parameters
     ----------
@@ -54,6 +54,8 @@ class EmbeddingsWriter:
         trace: TracebackType | None,
     ) -> None:
         self._stack.__exit__(kind, error, trace)
+        if kind is not None:
+            self._path.unlink(missing_ok=True)
 
     def add(self, piece: pa.Table) -> None:
         """Add rows: well, field, y, x and embedding; its metadata say where they were computed."""

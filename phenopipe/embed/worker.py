@@ -3,17 +3,17 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from distributed import get_worker
+from distributed import Client, get_worker, wait
 
 from phenopipe.arrays import read_array
-from phenopipe.compute import usable_cores
+from phenopipe.compute import is_killed, result_of, submit, usable_cores
 from phenopipe.embed.duty import (
     WATCHDOG,
     is_discarded,
@@ -24,6 +24,7 @@ from phenopipe.embed.duty import (
 from phenopipe.embed.field import FieldCrops, cut_field, embed_crops
 from phenopipe.embed.pieces import Embedded, Piece, publish_piece
 from phenopipe.embed.plan import CropPlan
+from phenopipe.errors import InputError
 from phenopipe.lake import Lake, Recipe, Thing
 from phenopipe.models import Card
 from phenopipe.models.session import Session, open_cached_session
@@ -84,6 +85,24 @@ class Stretch:
     fault: str = ""
 
 
+def try_model(client: Client, job: Job, field: FieldKey) -> None:
+    """Have a worker embed one crop of a field, before anything is written or removed.
+
+    Raises
+    ------
+    InputError
+        If the provider is not there, or the model does not load, does not take such crops, gives
+        NaN, or does not give what its card says.
+    """
+    future = submit(client, _embed_crop, field, job=job)
+    with client.as_current():
+        wait(future)
+    # The engine tries again where a worker died or a device failed; here only input is judged.
+    with suppress(OSError):
+        if not is_killed(future):
+            result_of(future)
+
+
 def embed_stretch(fields: Sequence[FieldKey], *, job: Job) -> Stretch:
     """Embed fields that stand side by side until time is up, and publish them as one piece."""
     with on_duty():
@@ -109,7 +128,6 @@ def _embed_in_time(
 ) -> tuple[list[Embedded], str]:
     """Embed fields until time is up; says what failed on this worker, if anything did."""
     started = time.monotonic()
-    replaced = is_replaced_if_lost()
     embedded: list[Embedded] = []
     ahead = read_ahead(
         lambda field: _read_crops(field, session, job), fields, readers=_readers(job)
@@ -118,17 +136,32 @@ def _embed_in_time(
         for field in fields:
             if is_told_to_end(job.run) or time.monotonic() - started > _PIECE_S:
                 break
-            with WATCHDOG.watch(job.patience_s) if replaced else nullcontext():
+            with _watch(job):
                 origins, crops = next(coming)
                 try:
-                    vectors = embed_crops(crops, session, job.plan)
+                    with _naming(field, job):
+                        vectors = embed_crops(crops, session, job.plan)
                 except OSError as error:
                     # An accelerator that has failed fails all that this process asks of it.
-                    if not replaced:
+                    if not is_replaced_if_lost():
                         raise
                     return embedded, str(error)
             embedded.append(Embedded(field, origins, vectors))
     return embedded, ""
+
+
+def _watch(job: Job) -> AbstractContextManager[None]:
+    """End this process where a block takes too long, if another takes its place."""
+    return WATCHDOG.watch(job.patience_s) if is_replaced_if_lost() else nullcontext()
+
+
+@contextmanager
+def _naming(field: FieldKey, job: Job) -> Iterator[None]:
+    """Say of what field the model gave what it should not."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{job.image} {field}: {error}") from error
 
 
 def read_ahead(
@@ -150,6 +183,20 @@ def read_ahead(
             yield found
 
 
+def _embed_crop(field: FieldKey, *, job: Job) -> None:
+    session = _open_session(job)
+    with _watch(job):
+        _, crops = _read_crops(field, session, job)
+        with _naming(field, job):
+            found = session.embed(next(crops)[:1]).shape[1]
+    wanted = job.card.width(len(job.plan.channels))
+    if found != wanted:
+        raise InputError(
+            f"expected {wanted} values a crop from model {job.card.name} as its card says, found "
+            f"{found}: the card is of another model, add both again"
+        )
+
+
 def _open_session(job: Job) -> Session:
     plan = job.plan
     # Threads that start together would each load the model.
@@ -169,8 +216,8 @@ def _read_crops(field: FieldKey, session: Session, job: Job) -> FieldCrops:
     level = job.plan.scale.level
     inner = f"{field.well.row_name}/{field.well.column_name}/{field.field}/{level}"
     with job.lake.fetched(job.image, inner) as path:
-        pixels = read_array(path)
-    return cut_field(pixels, session, job.plan, where=f"{job.image} {field}")
+        pixels = read_array(path, planes=job.plan.shown)
+    return cut_field(pixels, session, job.plan.of_shown(), where=f"{job.image} {field}")
 
 
 def _readers(job: Job) -> int:

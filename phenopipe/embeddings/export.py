@@ -1,6 +1,5 @@
 """Embeddings as one file outside the lake: Parquet, CSV, AnnData, or profiles for pycytominer."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
@@ -23,6 +22,7 @@ from phenopipe.embeddings.frames import (
 from phenopipe.embeddings.store import OnProgress, feature_names, find_embeddings
 from phenopipe.errors import InputError
 from phenopipe.lake import Lake
+from phenopipe.outputs import check_free, whole_file
 
 FORMATS = ("parquet", "csv", "anndata", "pycytominer")
 
@@ -78,11 +78,11 @@ def export_embeddings(
         :func:`phenopipe.embeddings.find_embeddings` and `average_embeddings`.
     """
     sink = _choose_sink(str(out), file_format)
-    path = _check_free(out)
+    path = check_free(out)
     found = find_embeddings(lake, model, experiment=experiment, plate=plate)
     unit = per or ("well" if file_format == "pycytominer" else found.unit)
     rows = 0
-    with _whole(path) as draft, ExitStack() as stack:
+    with whole_file(path) as draft, ExitStack() as stack:
         put: Put | None = None
         for table in found.read_plates(on_progress=on_progress):
             averaged = average_embeddings(table, per=unit)
@@ -113,37 +113,6 @@ def _choose_sink(out: str, file_format: str) -> Sink:
         f"expected a file for pycytominer that ends in .parquet, .csv or .csv.gz, found {out}: "
         "pycytominer tells formats by the name, so choose one of these ends"
     )
-
-
-def _check_free(out: str | Path) -> Path:
-    path = Path(out)
-    if "://" in str(out):
-        raise InputError(
-            f"expected a local file to export to, found {out}: export to a folder, then copy it"
-        )
-    if path.exists():
-        raise InputError(
-            f"expected a file that is not there yet, found {path}: choose another name, or remove "
-            "it first"
-        )
-    if not path.parent.is_dir():
-        raise InputError(
-            f"expected the folder {path.parent} for {path.name}, found none: make it first"
-        )
-    return path
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Give a draft's path beside the file; rename it when all is written, else remove it."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        yield draft
-        # Another run may have made it meanwhile.
-        _check_free(path)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -91,12 +91,21 @@ class Embeddings:
             If a column is not there or holds text on one plate and numbers on another; while
             reading, if a plate is damaged or was published anew meanwhile.
         """
-        schema = unite_columns(self.plates, columns, lake=self.lake).with_metadata(self.facts)
-        return self._read(schema, on_progress)
+        return self._read(self.unite(columns), on_progress)
+
+    def unite(self, columns: Collection[str] | None = None) -> pa.Schema:
+        """Find the schema in which all plates can be read, with `facts` as its metadata.
+
+        Raises
+        ------
+        InputError
+            If a column is not there or holds text on one plate and numbers on another.
+        """
+        return unite_columns(self.plates, columns, lake=self.lake).with_metadata(self.facts)
 
     def _read(self, schema: pa.Schema, on_progress: OnProgress | None) -> Iterator[pa.Table]:
         for done, plate in enumerate(self.plates, start=1):
-            yield _read_plate(self.lake, plate, schema)
+            yield read_plate(self.lake, plate, schema)
             if on_progress:
                 on_progress(done, len(self.plates))
 
@@ -240,7 +249,14 @@ def _look_up(lake: Lake, thing: Thing) -> StoredPlate:
     return StoredPlate(thing, manifest.key, manifest.model_digest, manifest.parameters, schema)
 
 
-def _read_plate(lake: Lake, plate: StoredPlate, schema: pa.Schema) -> pa.Table:
+def read_plate(lake: Lake, plate: StoredPlate, schema: pa.Schema) -> pa.Table:
+    """Read one plate in the schema of all, as :meth:`Embeddings.unite` gives it.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, or was published anew meanwhile.
+    """
     names = [name for name in schema.names if name in plate.schema.names]
     with (
         _in_words(lake, plate.thing, plate.key),

@@ -6,6 +6,7 @@ from phenopipe.models.classical import build_classical, classical_card
 from phenopipe.models.precision import convert_precision
 from phenopipe.models.registry import (
     add_model,
+    check_card,
     ensure_classical,
     export_model,
     find_model,
@@ -21,6 +22,7 @@ __all__ = [
     "Session",
     "add_model",
     "build_classical",
+    "check_card",
     "classical_card",
     "convert_precision",
     "ensure_classical",

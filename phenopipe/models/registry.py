@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from phenopipe.digests import digest_bytes
 from phenopipe.errors import InputError
 from phenopipe.lake import Lake, Manifest, Recipe, Thing, model_folder
 from phenopipe.models.candidate import (
@@ -102,6 +103,24 @@ def find_model(lake: Lake, name: str) -> Card:
             "classical, or add it (phenopipe models add)"
         )
     return max(cards, key=lambda card: card.release)
+
+
+def check_card(lake: Lake, card: Card) -> None:
+    """Check that a model's card is still the one that was published.
+
+    Raises
+    ------
+    InputError
+        If it was changed since: the gate has not seen what it says now.
+    """
+    model = model_folder(card.name, card.version)
+    published = lake.require(model, remedy="add the model again").files[CARD_FILE]
+    if digest_bytes(lake.read_bytes(model, CARD_FILE)) != published:
+        raise InputError(
+            f"expected {CARD_FILE} of {model} as it was published, found it changed or damaged: "
+            "delete the model's folder and manifest and add it again; another card is another "
+            "version"
+        )
 
 
 def ensure_classical(lake: Lake) -> Card:

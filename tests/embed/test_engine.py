@@ -1,6 +1,5 @@
 """What is embedded survives workers and runs that are shot, hang, or meet bad fields."""
 
-import hashlib
 import json
 import os
 import signal
@@ -9,7 +8,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx.parser
 import psutil
 import pyarrow.parquet as pq
 import pytest
@@ -21,44 +19,14 @@ from phenopipe.embed import duty, embed_plate
 from phenopipe.embed.worker import read_ahead
 from phenopipe.errors import InputError
 from phenopipe.lake import embeddings
-from phenopipe.models import Card, publish_model
 from phenopipe.plates import PlateKey
+from tests.embed.graphs import FAILS, HANGS, add_model
 
 PROJECT = Path(__file__).parents[2]
 KEY = PlateKey("HUVEC-1", "Plate3")
 WELLS = tuple(f"{row}{column:02d}" for row in "AB" for column in range(1, 7))
 SMALL = EmbedConfig(crop=32)
 THING = embeddings("classical", KEY)
-
-# The sums of each channel. At a pixel above 60,000 the one never ends, the other gives NaN.
-SUMS = (
-    "counts = Cast<to = 1>(crops) axes = Constant<value_ints = [2, 3]>() "
-    "sums = ReduceSum<keepdims = 0>(counts, axes) peak = ReduceMax<keepdims = 0>(counts) "
-    "limit = Constant<value_float = 60000.0>() "
-)
-HANGS = SUMS + (
-    "bright = Greater(peak, limit) most = Constant<value_int = 9223372036854775807>() "
-    "embedding = Loop<body = b (int64 k, bool on, float[n,d] v) => (bool going, float[n,d] w) "
-    "{ going = Identity(on) w = Identity(v) }>(most, bright, sums)"
-)
-FAILS = SUMS + "left = Sub(limit, peak) root = Sqrt(left) embedding = Add(sums, root)"
-
-
-def add_model(lake, name, body):
-    header = '<ir_version: 9, opset_import: ["": 18]>'
-    text = f"{header} g (uint16[n,c,y,x] crops) => (float[n,d] embedding) {{ {body} }}"
-    content = onnx.parser.parse_model(text).SerializeToString()
-    card = Card(
-        name=name,
-        version="1",
-        dtype="uint16",
-        channels="any",
-        crop=32,
-        channel_features=("sum",),
-        digest=hashlib.sha256(content).hexdigest(),
-        licence="MIT",
-    )
-    publish_model(lake, content, card)
 
 
 def files(plate, thing=THING):
@@ -139,7 +107,7 @@ def test_pieces_of_other_settings_go(plate, client, bytes_undisturbed):
 def test_a_field_that_fails_the_model_stops_the_plate_with_nothing_published(plate, client):
     plate.wells, plate.bright = WELLS, (("B03", 2),)
     plate.publish()
-    add_model(plate.lake, "fails", FAILS)
+    add_model(plate.lake, FAILS, name="fails")
     with pytest.raises(InputError, match=r"found NaN or infinity"):
         embed_plate(plate.lake, KEY, model="fails", client=client)
     assert plate.lake.published("embeddings") == []
@@ -149,7 +117,7 @@ def test_a_field_that_fails_the_model_stops_the_plate_with_nothing_published(pla
 def test_a_field_that_hangs_its_worker_is_named_and_the_others_go_on(plate):
     plate.bright = (("A02", 1),)
     plate.publish()
-    add_model(plate.lake, "hangs", HANGS)
+    add_model(plate.lake, HANGS, name="hangs")
     hasty = EmbedConfig(patience_s=4.0)
     with compute.client("local", workers=2) as client:
         ref = embed_plate(plate.lake, KEY, model="hangs", client=client, config=hasty)

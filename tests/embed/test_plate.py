@@ -1,9 +1,7 @@
-import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
-import onnx.parser
 import pyarrow.parquet as pq
 import pytest
 
@@ -12,9 +10,10 @@ from phenopipe.config import EmbedConfig
 from phenopipe.embed import crop_field, crop_origins, embed_plate
 from phenopipe.errors import InputError
 from phenopipe.lake import embeddings
-from phenopipe.models import Card, build_classical, classical_card, open_session, publish_model
+from phenopipe.models import build_classical, classical_card, open_session
 from phenopipe.plates import PlateKey
 from phenopipe.schema import check_embeddings
+from tests.embed.graphs import add_model
 
 KEY = PlateKey("HUVEC-1", "Plate3")
 SMALL = EmbedConfig(crop=32)
@@ -28,28 +27,6 @@ def read(plate, thing=THING):
 def vectors_of(table):
     column = table["embedding"].combine_chunks()
     return column.values.to_numpy().reshape(len(table), -1)
-
-
-def add_sums(lake, *, channels="any", dtype="uint16"):
-    """Publish a model that gives the sum of each channel: what it saw is plain to check."""
-    header = '<ir_version: 9, opset_import: ["": 18]>'
-    body = (
-        "counts = Cast<to = 1>(crops) axes = Constant<value_ints = [2, 3]>() "
-        "embedding = ReduceSum<keepdims = 0>(counts, axes)"
-    )
-    text = f"{header} sums ({dtype}[n,c,y,x] crops) => (float[n,d] embedding) {{ {body} }}"
-    content = onnx.parser.parse_model(text).SerializeToString()
-    card = Card(
-        name="sums",
-        version="1",
-        dtype=dtype,
-        channels=channels,
-        crop=32,
-        channel_features=("sum",),
-        digest=hashlib.sha256(content).hexdigest(),
-        licence="MIT",
-    )
-    publish_model(lake, content, card)
 
 
 def test_each_row_is_its_crop_seen_by_the_model(plate, client):
@@ -166,7 +143,7 @@ def test_another_platemap_is_joined_anew(plate, client):
 
 def test_a_model_sees_the_channels_that_it_names_in_its_order(plate, client):
     plate.publish()
-    add_sums(plate.lake, channels=("AGP", "DNA"))
+    add_model(plate.lake, channels=("AGP", "DNA"))
     embed_plate(plate.lake, KEY, model="sums", client=client)
     table = read(plate, embeddings("sums", KEY))
     assert json.loads(table.schema.metadata[b"feature_names"]) == ["AGP_sum", "DNA_sum"]
@@ -176,7 +153,7 @@ def test_a_model_sees_the_channels_that_it_names_in_its_order(plate, client):
 
 def test_a_channel_that_is_missing_is_named(plate, client):
     plate.publish()
-    add_sums(plate.lake, channels=("AGP", "Mito"))
+    add_model(plate.lake, channels=("AGP", "Mito"))
     with pytest.raises(InputError, match=r"found DNA, ER, AGP \(Mito missing\)"):
         embed_plate(plate.lake, KEY, model="sums", client=client)
 
@@ -187,7 +164,7 @@ def test_bytes_widen_to_the_models_dtype_but_never_narrow(plate, client):
     assert embed_plate(plate.lake, KEY, client=client, config=SMALL).computed
     plate.dtype, plate.seed = "uint16", 1
     plate.publish()
-    add_sums(plate.lake, dtype="uint8")
+    add_model(plate.lake, dtype="uint8")
     with pytest.raises(InputError, match=r"pixels of uint8 in .* A01 field 1, found uint16"):
         embed_plate(plate.lake, KEY, model="sums", client=client)
 
@@ -221,7 +198,7 @@ def test_fields_smaller_than_a_crop_are_refused(plate, client):
 
 def test_a_damaged_model_is_refused(plate, client):
     plate.publish()
-    add_sums(plate.lake)
+    add_model(plate.lake)
     path = Path(plate.lake.root, "models/sums/1/model.onnx")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match="changed or damaged"):

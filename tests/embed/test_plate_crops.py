@@ -1,9 +1,6 @@
 """The settings of crops, from a published plate to its table."""
 
-import hashlib
-
 import numpy as np
-import onnx.parser
 import pyarrow.parquet as pq
 import pytest
 
@@ -11,26 +8,12 @@ from phenopipe.config import EmbedConfig
 from phenopipe.embed import crop_origins, embed_plate
 from phenopipe.errors import InputError
 from phenopipe.lake import embeddings
-from phenopipe.models import Card, publish_model
 from phenopipe.plates import PlateKey
 from phenopipe.pyramid import halve
 from phenopipe.schema import check_embeddings
+from tests.embed.graphs import add_model
 
 KEY = PlateKey("HUVEC-1", "Plate3")
-
-
-def add_sums(lake, **card):
-    """Publish a model that gives the sum of each channel."""
-    header = '<ir_version: 9, opset_import: ["": 18]>'
-    body = (
-        "counts = Cast<to = 1>(crops) axes = Constant<value_ints = [2, 3]>() "
-        "embedding = ReduceSum<keepdims = 0>(counts, axes)"
-    )
-    text = f"{header} sums (uint16[n,c,y,x] crops) => (float[n,d] embedding) {{ {body} }}"
-    content = onnx.parser.parse_model(text).SerializeToString()
-    digest = hashlib.sha256(content).hexdigest()
-    named = {"name": "sums", "version": "1", "dtype": "uint16", "crop": 16, "licence": "MIT"}
-    publish_model(lake, content, Card(**named, channel_features=("sum",), digest=digest, **card))
 
 
 def embed(plate, client, **config):
@@ -43,7 +26,7 @@ def embed(plate, client, **config):
 
 def test_a_row_a_field_is_the_mean_of_its_rows_a_crop(plate, client):
     plate.publish()
-    add_sums(plate.lake, channels="any")
+    add_model(plate.lake, crop=16)
     _, crops = embed(plate, client)
     table, fields = embed(plate, client, per="field")
     assert {"y", "x"}.isdisjoint(table.column_names)
@@ -56,7 +39,7 @@ def test_a_row_a_field_is_the_mean_of_its_rows_a_crop(plate, client):
 @pytest.mark.parametrize("edge", ["centre", "shift", "pad"])
 def test_the_edge_is_where_the_rows_say(plate, client, edge):
     plate.publish()
-    add_sums(plate.lake, channels="any")
+    add_model(plate.lake, crop=16)
     table, vectors = embed(plate, client, crop=24, edge=edge)
     origins = crop_origins(64, 64, crop=24, stride=24, edge=edge)
     found = np.column_stack([table["y"], table["x"]])[: len(origins)]
@@ -69,7 +52,7 @@ def test_the_edge_is_where_the_rows_say(plate, client, edge):
 def test_a_plate_at_half_the_models_pixels_is_read_at_its_next_level(plate, client):
     plate.pixel_um = 0.325
     plate.publish()
-    add_sums(plate.lake, channels="any", pixel_size_um=0.65)
+    add_model(plate.lake, crop=16, pixel_size_um=0.65)
     table, vectors = embed(plate, client)
     assert table["x"].to_pylist()[:4] == [0, 32, 0, 32]
     sums = halve(plate.pixels["A01", 1])[:, :16, :16].sum((1, 2))
@@ -80,7 +63,7 @@ def test_a_plate_at_half_the_models_pixels_is_read_at_its_next_level(plate, clie
 
 def test_a_plate_of_unknown_pixels_is_refused_and_nothing_published(plate, client):
     plate.publish()
-    add_sums(plate.lake, channels="any", pixel_size_um=0.65)
+    add_model(plate.lake, crop=16, pixel_size_um=0.65)
     with pytest.raises(InputError, match=r"size of a pixel in HUVEC-1/Plate3.*embed\.rescale"):
         embed(plate, client)
     assert plate.lake.manifest(embeddings("sums", KEY)) is None
@@ -89,6 +72,6 @@ def test_a_plate_of_unknown_pixels_is_refused_and_nothing_published(plate, clien
 
 def test_a_missing_channel_is_zeros_where_the_card_says_so(plate, client):
     plate.publish()
-    add_sums(plate.lake, channels=("AGP", "Mito"), missing="zero")
+    add_model(plate.lake, crop=16, channels=("AGP", "Mito"), missing="zero")
     _, vectors = embed(plate, client)
     np.testing.assert_array_equal(vectors[0], [plate.pixels["A01", 1][2, :16, :16].sum(), 0])

@@ -87,3 +87,17 @@ def test_the_metadata_say_where_each_piece_was_computed(rows, tmp_path):
 def test_rows_of_fields_have_no_place(rows, tmp_path):
     table = pq.read_table(write(tmp_path / "table", [rows[:8]], per="field"))
     assert not {"x", "y"} & {*table.column_names}
+
+
+def break_off(path, piece):
+    platemap = pa.schema(PLATEMAP_COLUMNS).empty_table()
+    with EmbeddingsWriter(path, KEY, platemap, per="crop") as writer:
+        writer.add(piece)
+        assert path.exists()
+        raise OSError("the disk is gone")
+
+
+def test_a_table_that_is_not_finished_leaves_no_file(rows, tmp_path):
+    with pytest.raises(OSError, match="the disk is gone"):
+        break_off(tmp_path / "table", rows)
+    assert not (tmp_path / "table").exists()
