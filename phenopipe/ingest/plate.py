@@ -81,7 +81,7 @@ def ingest_plate(
     key = PlateKey(experiment or clean_name(folder.parent.name), clean_name(index.plate))
     plan = _Plan(lake, key, index, read_plate_rows(platemap, key), config)
     files: Mapping[str, SourceFile] | None = _digest_again(plan, replace=replace)
-    computed = _publish_platemap(plan)
+    computed = _publish_platemap(plan, given=platemap is not None)
     if files is None or not plan.is_current(files):
         computed = True
         files = _publish_images(plan, files or {}, client=client, on_progress=on_progress)
@@ -171,7 +171,7 @@ def _publish_images(
     return fields.files
 
 
-def _publish_platemap(plan: _Plan) -> bool:
+def _publish_platemap(plan: _Plan, *, given: bool) -> bool:
     """Publish the plate's rows, unless that is done; tell whether there was anything to do."""
     thing = platemap_thing(plan.key)
     recipe = platemap_recipe(plan.key, plan.index, plan.rows)
@@ -179,7 +179,9 @@ def _publish_platemap(plan: _Plan) -> bool:
         return False
     started = datetime.now(UTC)
     unmatched = orphans(plan.rows, plan.index.wells, shape=plan.index.shape)
-    if unmatched:
+    if not given:
+        _log.warning("%s: no platemap was given: its wells have no perturbation", plan.key)
+    elif unmatched:
         _log.warning("%s: %s", plan.key, unmatched)
     counts = {
         "platemap_rows": len(plan.rows),

@@ -190,16 +190,13 @@ class Orphans:
     off_plate: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        said = (
-            f"{len(self.without_row)} imaged wells without a platemap row "
-            f"({name_some(self.without_row)}); {len(self.without_image)} platemap rows without "
-            f"an image ({name_some(self.without_image)})"
-        )
-        if not self.off_plate:
-            return said
-        return (
-            f"{said}; {len(self.off_plate)} platemap rows for wells that the plate does not have "
-            f"({name_some(self.off_plate)})"
+        parts = {
+            "imaged wells without a platemap row": self.without_row,
+            "platemap rows without an image": self.without_image,
+            "platemap rows for wells that the plate does not have": self.off_plate,
+        }
+        return "; ".join(
+            f"{len(wells)} {what} ({name_some(wells)})" for what, wells in parts.items() if wells
         )
 
     def __bool__(self) -> bool:

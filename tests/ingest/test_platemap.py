@@ -277,3 +277,9 @@ def test_wells_that_the_plate_does_not_have_are_named_and_counted():
     assert found.off_plate == ("P24",)
     assert "1 platemap rows for wells that the plate does not have (P24)" in str(found)
     assert not orphans(pd.DataFrame({"well": ["A01"]}), [Well.parse("A01")], shape=(8, 12))
+
+
+def test_only_what_has_no_counterpart_is_said():
+    rows = pd.DataFrame({"well": ["A01"]})
+    found = orphans(rows, [Well.parse("A01"), Well.parse("A03")])
+    assert str(found) == "1 imaged wells without a platemap row (A03)"
