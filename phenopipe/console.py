@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -83,7 +84,8 @@ def show_rows(rows: Sequence[dict[str, Any]], *, title: str, as_json: bool = Fal
     for column in rows[0]:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*(_spell(value) for value in row.values()))
+        # A cell may name a settings' [section]: Rich would take that for markup.
+        table.add_row(*(escape(_spell(value)) for value in row.values()))
     Console().print(table)
 
 

@@ -1,7 +1,7 @@
 import pytest
 import typer
 
-from phenopipe.console import run_each
+from phenopipe.console import run_each, show_rows
 from phenopipe.lake import SKIPPED, PlateRef
 
 
@@ -23,3 +23,8 @@ def test_a_plate_that_lacks_fields_is_told_and_the_command_exits_with_1(capsys):
     assert "done" in told
     assert "incomplete" in told
     assert "1 fields skipped" in told
+
+
+def test_a_cell_that_names_a_section_of_the_settings_is_printed_as_it_is(capsys):
+    show_rows([{"what": "set [map]"}], title="map")
+    assert "set [map]" in capsys.readouterr().out
