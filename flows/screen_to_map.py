@@ -20,7 +20,7 @@ from rich.console import Console
 
 from flows.verdicts import judge_batches
 from phenopipe import compute
-from phenopipe.config import BenchmarkConfig, EmbedConfig, IngestConfig, MapConfig
+from phenopipe.config import Align, BenchmarkConfig, EmbedConfig, IngestConfig, MapConfig
 from phenopipe.errors import InputError
 from phenopipe.ingest import find_platemap, find_plates
 from phenopipe.lake import Lake, map_part
@@ -60,7 +60,7 @@ def screen_to_map(
     layout: Annotated[str, Field(description="The vendor's layout, or auto.")] = "auto",
     platemap: Annotated[Path | None, Field(description="What was done to each well (CSV).")] = None,
     model: Annotated[str, Field(description="The embedding model's name.")] = "classical",
-    align: Literal["tvn", "centerscale", "pca-centerscale", "none"] = "tvn",
+    align: Annotated[Align, Field(description="How batches are made alike.")] = "tvn",
     correct: Literal["arms", "none"] = "arms",
     compute_kind: Annotated[
         str, Field(description="threads, local, cuda, slurm or a scheduler's address.")

@@ -16,9 +16,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from phenopipe import catalogue, compute
+from phenopipe.cli_benchmark import benchmark, leaderboard
 from phenopipe.cli_embeddings import embeddings
+from phenopipe.cli_hits import hits, rescue
+from phenopipe.cli_maps import maps, query
 from phenopipe.cli_models import models
-from phenopipe.config import IngestConfig, MapConfig, Settings, override, read_settings
+from phenopipe.config import (
+    Edge,
+    IngestConfig,
+    Per,
+    Provider,
+    Settings,
+    override,
+    read_settings,
+)
 from phenopipe.console import AsJson, Root, log_to_stderr, run_each, show_progress, show_rows
 from phenopipe.errors import InputError
 from phenopipe.lake import Lake
@@ -34,8 +45,13 @@ app = typer.Typer(
 )
 app.add_typer(models, name="models")
 app.add_typer(embeddings, name="embeddings")
+app.add_typer(maps, name="map")
+app.command()(query)
+app.command()(benchmark)
+app.command()(leaderboard)
+app.command()(hits)
+app.command()(rescue)
 
-MapName = Annotated[str, typer.Option("--map", help="The map's name.")]
 ModelName = Annotated[str, typer.Option("--model", help="The model's name.")]
 Compute = Annotated[
     str, typer.Option("--compute", help="threads, local, cuda, slurm or a scheduler's address.")
@@ -209,6 +225,16 @@ def embed(
     include_failed: Annotated[
         bool | None, typer.Option("--include-failed", help="Embed fields that failed QC too.")
     ] = None,
+    provider: Annotated[
+        Provider | None, typer.Option(help="What runs the model, or it is refused.")
+    ] = None,
+    edge: Annotated[
+        Edge | None, typer.Option(help="What is done with pixels left over at the border.")
+    ] = None,
+    turns: Annotated[
+        int | None, typer.Option(help="1; or 4, the mean over a crop's quarter turns.")
+    ] = None,
+    per: Annotated[Per | None, typer.Option(help="A row a crop, or a field.")] = None,
     settings: SettingsFile = None,
     where: Compute = "local",
 ) -> None:
@@ -216,7 +242,14 @@ def embed(
     from phenopipe.embed import embed_plate
 
     lake = Lake(root)
-    config = override(_read_settings(settings).embed, include_failed=include_failed)
+    config = override(
+        _read_settings(settings).embed,
+        include_failed=include_failed,
+        provider=provider,
+        edge=edge,
+        turns=turns,
+        per=per,
+    )
     keys = [
         key
         for key in catalogue.list_plates(lake)
@@ -230,59 +263,6 @@ def embed(
     with compute.client(where) as client:
         run = partial(embed_plate, lake, model=model, client=client, config=config)
         run_each("embed", {str(key): partial(run, key) for key in keys})
-
-
-@app.command(name="map")
-def build(
-    root: Root,
-    name: Annotated[str, typer.Option("--name", help="The map's name.")],
-    model: ModelName = "classical",
-    align: Annotated[
-        Literal["tvn", "centerscale", "pca-centerscale", "none"], typer.Option()
-    ] = "tvn",
-    correct: Annotated[Literal["arms", "none"], typer.Option()] = "arms",
-    expression: Annotated[
-        Path | None, typer.Option(help="CSV of gene and zfpkm; default: the platemap's column.")
-    ] = None,
-) -> None:
-    """Align, correct and aggregate embeddings into a published map."""
-    from phenopipe.maps import build_map
-
-    config = MapConfig(align=align, correct=correct)
-    run = partial(build_map, Lake(root), model=model, expression=expression, config=config)
-    run_each("map", {name: partial(run, name=name)})
-
-
-@app.command()
-def benchmark(
-    root: Root,
-    name: MapName,
-    annotations: Annotated[Path, typer.Option(help="A folder of known relationships.")],
-) -> None:
-    """Score a map against known relationships, and write its report."""
-    from phenopipe.benchmark import benchmark_map
-    from phenopipe.report import summarise_map, write_report
-
-    lake = Lake(root)
-    scores = partial(benchmark_map, lake, name=name, annotations=annotations)
-    run_each("benchmark", {"scores": scores, "report": partial(write_report, lake, name)})
-    for line in summarise_map(lake, name):
-        print(line)
-
-
-@app.command()
-def query(
-    root: Root,
-    name: MapName,
-    perturbation: Annotated[str, typer.Argument(help="A gene or compound of the map.")],
-    top: Annotated[int, typer.Option(min=1, help="How many neighbours.")] = 10,
-    as_json: AsJson = False,
-) -> None:
-    """List a perturbation's nearest neighbours in a map."""
-    from phenopipe.maps import query_map
-
-    rows = query_map(Lake(root), name, perturbation, top=top).to_pylist()
-    show_rows(rows, title=f"Neighbours of {perturbation} in {name}", as_json=as_json)
 
 
 @app.command()

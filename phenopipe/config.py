@@ -10,9 +10,14 @@ from phenopipe.errors import InputError
 
 S = TypeVar("S", bound="Section")
 
-# What happens at a field's border, where crops do not fit; and what a vector is of.
+# What happens at a field's border, where crops do not fit; what a vector is of; where a model runs.
 Edge = Literal["centre", "shift", "pad"]
 Per = Literal["crop", "field"]
+
+# How batches are made alike; how profiles of one guide or perturbation become one.
+Align = Literal["tvn", "centerscale", "pca-centerscale", "sphering", "none"]
+Aggregate = Literal["mean", "median", "tukey"]
+Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
 
 
 class Section(BaseModel):
@@ -154,7 +159,7 @@ class EmbedConfig(Section):
     per: Per = Field(
         "crop", description="Rows of the table: one a crop, or one a field, the crops' mean."
     )
-    provider: Literal["cpu", "cuda", "tensorrt", "openvino"] = Field(
+    provider: Provider = Field(
         "cpu", description="ONNX Runtime's execution provider; never another than this one."
     )
     include_failed: bool = Field(False, description="Embed the fields that failed QC too.")
@@ -169,7 +174,7 @@ class EmbedConfig(Section):
 class MapConfig(Section):
     """How embeddings become a map."""
 
-    align: Literal["tvn", "centerscale", "pca-centerscale", "none"] = Field(
+    align: Align = Field(
         "tvn", description="How batches are made alike on their negative controls."
     )
     n_components: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
@@ -181,6 +186,43 @@ class MapConfig(Section):
     )
     min_reference: int = Field(20, ge=1, description="Unexpressed genes that an arm must exceed.")
     top: int = Field(20, ge=1, description="Neighbours kept for each perturbation.")
+    well_verdict: Literal["any", "warn", "pass"] = Field(
+        "any", description="The worst QC verdict that a well may have."
+    )
+    min_cells: int | None = Field(
+        None, ge=1, description="A well needs so many cells; not asked if None."
+    )
+    max_missing: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="A feature is left out where it is not finite in more than this share of "
+        "wells; a well where any other feature is not.",
+    )
+    min_variance: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="A feature is left out where its variance is at most this share of its mean "
+        "square; not asked if None. For features with names, 1e-6 is usual.",
+    )
+    max_correlation: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Of features that correlate more strongly only one stays; not asked if None. "
+        "For features with names, 0.9 is usual.",
+    )
+    aggregate: Aggregate = Field(
+        "mean",
+        description="How wells become a guide, and guides a perturbation: mean, median, or "
+        "Tukey's biweight, value by value.",
+    )
+    guides: Literal["all", "agreeing"] = Field(
+        "all",
+        description="agreeing leaves out a guide that is no more like its gene's other guides "
+        "than a random one, where these agree among themselves.",
+    )
 
 
 class BenchmarkConfig(Section):
@@ -193,6 +235,44 @@ class BenchmarkConfig(Section):
         1000, ge=100, description="Resamples of perturbations for the intervals."
     )
     n_shuffles: int = Field(200, ge=20, description="Shuffles of the labels for the null's band.")
+    n_null: int = Field(
+        10_000,
+        ge=100,
+        description="Random draws behind the p-value of one perturbation's replicates, and flips "
+        "of signs where two maps are compared.",
+    )
+    pins: dict[str, str] = Field(
+        {},
+        description="BLAKE3 digests of annotation files, by name: a file that differs is refused.",
+    )
+    seed: int = 0
+
+
+class HitsConfig(Section):
+    """How active perturbations are called, and compounds are ranked against a disease."""
+
+    min_wells: int = Field(
+        3, ge=2, description="Wells that a perturbation needs to be tested, and a disease too."
+    )
+    min_controls: int = Field(
+        8,
+        ge=2,
+        description="Negative controls that each plate of an experiment needs for wells to be "
+        "compared with their own plate's; with all of the experiment where one has fewer.",
+    )
+    max_wells: int = Field(
+        256,
+        ge=16,
+        description="Wells of a perturbation, and controls beside it, that are compared at most; "
+        "drawn at random where there are more.",
+    )
+    n_permutations: int = Field(
+        10_000, ge=100, description="Permutations of labels, at most: the least p is one over them."
+    )
+    n_bootstrap: int = Field(1000, ge=100, description="Resamples of wells for the intervals.")
+    vehicles: tuple[str, ...] = Field(
+        ("DMSO",), description="What the platemap may name as a compound and is none."
+    )
     seed: int = 0
 
 
@@ -203,6 +283,7 @@ class Settings(Section):
     embed: EmbedConfig = EmbedConfig()
     map: MapConfig = MapConfig()
     benchmark: BenchmarkConfig = BenchmarkConfig()
+    hits: HitsConfig = HitsConfig()
 
 
 def read_settings(path: str | Path) -> Settings:

@@ -23,6 +23,8 @@ PLATEMAP_COLUMNS = {
     "control_type": pa.string(),
 }
 PERTURBATION_TYPES = ("crispr", "sirna", "orf", "compound", "control", "empty")
+# Types whose column `gene` names what was perturbed; a compound's gene is its target.
+GENE_TYPES = ("crispr", "sirna", "orf", "control")
 CONTROL_TYPES = ("negative", "positive", "")
 # What a platemap's cells say, in lower case, where there is nothing to say.
 NAMES_FOR_NOTHING = {"", "na", "n/a", "nan", "none", "null"}
@@ -110,14 +112,74 @@ DRIFT = pa.schema(
     }
 )
 
+# One row a perturbation, relation, side and rank. `relation`: the pair's two kinds, genes first
+# ("gene-compound"); `side`: "alike", rank 1 has the highest cosine, or "opposite", the lowest.
 NEIGHBOURS = pa.schema(
     {
         "perturbation": pa.string(),
+        "relation": pa.string(),
+        "side": pa.string(),
         "rank": pa.int32(),
         "neighbour": pa.string(),
         "cosine": pa.float32(),
         "p_value": pa.float64(),
         "fdr": pa.float64(),
+    }
+)
+
+_DOSE_CURVE = {
+    "ec50_um": pa.float64(),
+    "ec50_low": pa.float64(),
+    "ec50_high": pa.float64(),
+    "hill": pa.float64(),
+    "curve_why": pa.string(),
+}
+_TREATMENT = {
+    "perturbation": pa.string(),
+    "kind": pa.string(),
+    "gene": pa.string(),
+    "compound": pa.string(),
+    "concentration_um": pa.float64(),
+    "n_wells": pa.int64(),
+    "n_plates": pa.int64(),
+}
+
+# One row a perturbation and dose. `matched_by`: whether its controls are of its plates or of its
+# experiments; `effect`: how far its mean lies from theirs, 1 being as far as single controls do;
+# `why`: why it was not tested, or empty. The dose curve is the compound's, in each of its rows.
+HITS = pa.schema(
+    {
+        **_TREATMENT,
+        "matched_by": pa.string(),
+        "energy_distance": pa.float64(),
+        "effect": pa.float64(),
+        "effect_low": pa.float64(),
+        "effect_high": pa.float64(),
+        "p_value": pa.float64(),
+        "fdr": pa.float64(),
+        "why": pa.string(),
+        **_DOSE_CURVE,
+    }
+)
+
+# One row a design, compound and dose. `reversal`: 0 diseased, 1 healthy; `side_effect`: distance
+# from the disease's axis, 1 being as far as single controls lie; `distance`: what is left to
+# health, 1 being the disease's own; `cosine`: of the compound's effect with the way to health.
+RESCUE = pa.schema(
+    {
+        "design": pa.string(),
+        "rank": pa.int32(),
+        **_TREATMENT,
+        **{
+            f"{score}{end}": pa.float64()
+            for score in ("reversal", "side_effect", "distance")
+            for end in ("", "_low", "_high")
+        },
+        "cosine": pa.float64(),
+        "p_value": pa.float64(),
+        "fdr": pa.float64(),
+        "why": pa.string(),
+        **_DOSE_CURVE,
     }
 )
 
@@ -136,6 +198,26 @@ BENCHMARK = pa.schema(
         "p_value": pa.float64(),
         "n": pa.int64(),
         "parameters": pa.string(),
+        "annotation_digest": pa.string(),
+    }
+)
+
+# One row a score of two maps, on the perturbations that both hold. `p_value`: of the differences
+# in the same resamples; `p_signs`: of random flips of the units' signs, null where there are none.
+AGAINST = pa.schema(
+    {
+        "metric": pa.string(),
+        "source": pa.string(),
+        "correction": pa.string(),
+        "value": pa.float64(),
+        "other": pa.float64(),
+        "difference": pa.float64(),
+        "low": pa.float64(),
+        "high": pa.float64(),
+        "p_value": pa.float64(),
+        "p_signs": pa.float64(),
+        "n": pa.int64(),
+        "n_other": pa.int64(),
         "annotation_digest": pa.string(),
     }
 )
@@ -164,6 +246,27 @@ def embeddings_schema(
     vector = {"embedding": pa.list_(pa.float32(), width)}
     crop = {"y": pa.int32(), "x": pa.int32()} if per == "crop" else {}
     return pa.schema({**_FIELD_COLUMNS, **crop, **platemap, **(carried or {}), **vector})
+
+
+def wells_schema(width: int) -> pa.Schema:
+    """Build the schema of a map's aligned wells: key, platemap, label, vector.
+
+    Text is never null: empty where nothing is known. `label` is the map's perturbation, empty for
+    negative controls.
+
+    Parameters
+    ----------
+    width
+        The aligned vectors' number of values k.
+
+    Examples
+    --------
+    >>> wells_schema(128).names[:3], wells_schema(128).names[-2:]
+    (['experiment', 'plate', 'well'], ['label', 'embedding'])
+    """
+    key = dict.fromkeys(("experiment", "plate", "well"), pa.string())
+    vector = {"label": pa.string(), "embedding": pa.list_(pa.float32(), width)}
+    return pa.schema({**key, **PLATEMAP_COLUMNS, **vector})
 
 
 def check_table(table: pa.Table, schema: pa.Schema, *, where: str) -> pa.Table:
@@ -215,6 +318,10 @@ def check_map(dataset: xr.Dataset, *, where: str) -> xr.Dataset:
         "gene": ("perturbation",),
         "arm": ("perturbation",),
         "unexpressed": ("perturbation",),
+        "kind": ("perturbation",),
+        "compound": ("perturbation",),
+        "concentration_um": ("perturbation",),
+        "agreement": ("perturbation",),
     }
     for name, dims in wanted.items():
         found = dataset[name].dims if name in dataset else None

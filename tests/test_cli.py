@@ -49,20 +49,6 @@ def test_benchmark_told_again_ends_with_the_reports_path_and_five_lines(lake, sc
     assert len(lines[report + 1 :]) == 5
 
 
-def test_query_prints_one_json_document(lake):
-    done = phenopipe("query", "--root", lake, "--map", "m", "RPS27", "--top", "3", "--json")
-    rows = json.loads(done.stdout)
-    assert [row["rank"] for row in rows] == [1, 2, 3]
-    assert {row["perturbation"] for row in rows} == {"RPS27"}
-
-
-def test_an_unknown_gene_ends_with_2_and_the_closest_names(lake):
-    done = phenopipe("query", "--root", lake, "--map", "m", "RPS2")
-    assert done.returncode == 2
-    assert "RPS27" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_status_tells_plates_by_stages(lake):
     told = json.loads(phenopipe("status", "--root", lake, "--json").stdout)
     assert [row["plate"] for row in told["plates"]] == ["Plate1", "Plate2"]

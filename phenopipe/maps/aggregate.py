@@ -1,38 +1,42 @@
-"""From crops to perturbations: plain means, level by level, and a count of what was left out.
+"""From aligned wells to perturbations: means or robust centres, level by level, out of core.
 
-A well is the mean of its crops, a guide the mean of its wells, a perturbation the mean of its
-guides: a guide with many wells weighs no more than one with few. Sums run in the order of rows.
+A guide is the centre of its wells, a perturbation the centre of its guides: a guide with many
+wells weighs no more than one with few. Sums run in the order of rows, so that the same wells give
+the same bytes.
 """
 
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from phenopipe.embeddings import finite_vectors, group_means
-from phenopipe.schema import PLATEMAP_COLUMNS
+from phenopipe.config import Aggregate
+from phenopipe.profiles import WellProfiles
+from phenopipe.schema import GENE_TYPES
+from phenopipe.stats import Floats, Indices
 
-Exclusion = dict[str, str | int]
-
-_WELL = ["experiment", "plate", "well"]
-# Types of perturbation whose `gene` is what was perturbed; a compound's gene is its target.
-_GENE_TYPES = ("crispr", "sirna", "orf", "control")
+# Wells that a robust centre holds at a time, if no group has more: 50 MB at 384 values.
+_BLOCK_WELLS = 32_768
+# Beyond this many median absolute deviations a value counts for nothing.
+_TUKEY_REACH = 6.0
 
 
 @dataclass(frozen=True)
 class Profiles:
-    """Profiles of wells, guides or perturbations: what each row is, and its values.
+    """Profiles of guides or perturbations: what each row is, and its values.
 
     Attributes
     ----------
     rows
         One row a profile.
     values
-        Shape (n, d).
+        Shape (n, k).
     """
 
     rows: pd.DataFrame
@@ -43,120 +47,241 @@ class Profiles:
         return Profiles(self.rows[mask].reset_index(drop=True), self.values[mask])
 
 
-def average_groups(profiles: Profiles, by: Sequence[str]) -> Profiles:
-    """Average the profiles of each group; groups are sorted, each with its first row's columns.
+def perturbed_gene(rows: pd.DataFrame) -> pd.Series:
+    """Give the gene that was perturbed in each well: a compound's target was not.
 
     Examples
     --------
-    >>> rows = pd.DataFrame({"well": ["B01", "A01", "B01"]})
-    >>> means = average_groups(Profiles(rows, np.array([[1.0], [7.0], [2.0]])), ["well"])
-    >>> means.rows["well"].tolist(), means.values.tolist()
-    (['A01', 'B01'], [[7.0], [1.5]])
+    >>> rows = pd.DataFrame({"perturbation_type": ["crispr", "compound"], "gene": ["A", "B"]})
+    >>> perturbed_gene(rows).tolist()
+    ['A', '']
     """
-    codes = profiles.rows.groupby(list(by), sort=True, dropna=False).ngroup().to_numpy()
-    if not len(codes):
-        return profiles
-    means, first = group_means(profiles.values, codes)
-    return Profiles(profiles.rows.iloc[first].reset_index(drop=True), means)
+    genes: pd.Series = rows["gene"].astype(object)
+    return genes.where(rows["perturbation_type"].isin(GENE_TYPES), "")
 
 
-def average_wells(table: pa.Table, *, where: str) -> Profiles:
-    """Average one plate's crops, or its fields, into wells, in float64.
-
-    Parameters
-    ----------
-    table
-        One row a crop or field (schema.embeddings_schema).
-    where
-        What the table is, for messages.
-
-    Returns
-    -------
-    Profiles
-        One row a well: experiment, plate, well, the platemap's columns and what it carries.
-
-    Raises
-    ------
-    InputError
-        If an embedding is not finite or null.
-    """
-    values = finite_vectors(table, where=where)
-    left_out = {"embedding", "field", "y", "x"} & {*table.column_names}
-    rows = table.drop_columns(sorted(left_out)).to_pandas()
-    return average_groups(Profiles(rows, values), _WELL)
-
-
-def split_wells(wells: Profiles) -> tuple[Profiles, Profiles, list[Exclusion]]:
-    """Split wells into negative controls and perturbed wells, and count what is left out.
-
-    Returns
-    -------
-    controls, perturbed : Profiles
-    exclusions : list of dict
-        ``what``, ``count`` and ``why`` of wells that are in neither or not in the map.
-    """
-    text = wells.rows[list(PLATEMAP_COLUMNS)].drop(columns=["concentration_um"]).fillna("")
-    negative = (text["control_type"] == "negative").to_numpy()
-    unknown = (text.drop(columns=["well"]) == "").all(axis=1).to_numpy() & ~negative
-    empty = (text["perturbation_type"] == "empty").to_numpy() & ~negative
-    nameless = (text[["perturbation", "gene"]] == "").all(axis=1).to_numpy() & ~negative
-    nameless &= ~(unknown | empty)
-    reasons = [
-        ("wells without a platemap row", unknown, "what was done to them is not known"),
-        ("empty wells", empty, "nothing was done to them"),
-        ("wells without a perturbation's name", nameless, "perturbation and gene are empty"),
-        ("negative control wells", negative, "they are the reference of alignment"),
-    ]
-    exclusions: list[Exclusion] = [
-        {"what": what, "count": int(mask.sum()), "why": why}
-        for what, mask, why in reasons
-        if mask.any()
-    ]
-    perturbed = wells.select(~(unknown | empty | nameless | negative))
-    return wells.select(negative), perturbed, exclusions
-
-
-def name_perturbations(wells: Profiles) -> Profiles:
-    """Add the columns ``label`` and ``gene`` that say which perturbation of the map a well is.
+def name_perturbations(rows: pd.DataFrame) -> pd.Series:
+    """Say which perturbation of the map each well is, or each treatment.
 
     The label is the gene's symbol for a gene that was perturbed, otherwise the platemap's name.
     Where one name stands for several types or doses these stay apart: ``TP53 (orf)``,
-    ``aspirin (10 uM)``. A compound's target is not its gene.
+    ``aspirin (10 uM)``.
+
+    Parameters
+    ----------
+    rows
+        Columns ``perturbation``, ``perturbation_type``, ``gene``, ``concentration_um``; text is
+        never null.
     """
-    rows = wells.rows
-    kind, gene = rows["perturbation_type"].fillna(""), rows["gene"].fillna("")
-    gene = gene.where(kind.isin(_GENE_TYPES), "")
-    label = gene.where(gene != "", rows["perturbation"].fillna(""))
+    kind, gene = rows["perturbation_type"].astype(object), perturbed_gene(rows)
+    label = gene.where(gene != "", rows["perturbation"].astype(object))
     doses = rows["concentration_um"].tolist()
-    dose = pd.Series(["" if pd.isna(value) else f"{value:g} uM" for value in doses], dtype=object)
+    texts = ["" if pd.isna(value) else f"{value:g} uM" for value in doses]
+    dose = pd.Series(texts, index=rows.index, dtype=object)
     # A control with a gene is no type of its own: it joins the screen's guides of that gene.
     detail = dose.where(gene == "", kind.where(kind != "control", None))
     several = detail.groupby(label).transform("nunique") > 1
     plain = ~several | detail.isna() | (detail == "")
-    label = label.where(plain, label + " (" + detail.fillna("") + ")")
-    return Profiles(rows.assign(label=label, gene=gene), wells.values)
+    return label.where(plain, label + " (" + detail.fillna("") + ")")
 
 
-def average_guides(wells: Profiles) -> Profiles:
-    """Average wells into guides; adds ``n_wells``. Wells without a guide count as one guide."""
-    rows = wells.rows.assign(guide=wells.rows["guide"].fillna(""))
-    n_wells = rows.groupby(["label", "guide"], sort=True).size().to_numpy()
-    guides = average_groups(Profiles(rows, wells.values), ["label", "guide"])
-    return Profiles(guides.rows.assign(n_wells=n_wells), guides.values)
+def aggregate_guides(wells: WellProfiles, how: Aggregate) -> Profiles:
+    """Bring the perturbed wells together into guides, out of the file.
 
+    Wells without a guide count as one guide of their perturbation.
 
-def average_perturbations(guides: Profiles) -> Profiles:
-    """Average guides into perturbations, sorted by label; adds up wells and counts guides.
+    Parameters
+    ----------
+    how
+        ``mean``; ``median``; ``tukey``, see :func:`biweight`.
 
-    ``n_guides`` is 0 where a perturbation has no guides' names.
+    Returns
+    -------
+    Profiles
+        One row a guide, sorted by ``label`` and ``guide``: the columns of its first well,
+        ``gene`` as it was perturbed, and ``n_wells``. Memory grows with guides, not wells.
     """
-    by = guides.rows.assign(named=guides.rows["guide"] != "").groupby("label", sort=True)
-    n_wells, n_guides = by["n_wells"].sum().to_numpy(), by["named"].sum().to_numpy()
-    means = average_groups(guides, ["label"])
-    return Profiles(means.rows.assign(n_wells=n_wells, n_guides=n_guides), means.values)
+    rows = wells.rows
+    perturbed = (rows["label"] != "").to_numpy()
+    keys = rows.loc[perturbed, ["label", "guide"]]
+    codes = np.full(len(rows), -1, dtype=np.int64)
+    codes[perturbed] = keys.groupby(["label", "guide"], observed=True, sort=True).ngroup()
+    _, first, n_wells = np.unique(codes[perturbed], return_index=True, return_counts=True)
+    guides = rows.iloc[np.flatnonzero(perturbed)[first]].reset_index(drop=True)
+    guides = guides.assign(gene=perturbed_gene(guides), n_wells=n_wells)
+    if how == "mean":
+        return Profiles(guides, _mean_groups(wells, codes, n_wells))
+    return Profiles(guides, _centre_groups(wells, codes, n_wells, CENTRES[how]))
 
 
-def join_profiles(parts: Sequence[Profiles]) -> Profiles:
-    """Stack profiles, in the order given; a column that some lack is null there."""
-    rows = pd.concat([part.rows for part in parts], ignore_index=True)
-    return Profiles(rows, np.concatenate([part.values for part in parts]))
+def aggregate_perturbations(guides: Profiles, how: Aggregate) -> Profiles:
+    """Bring guides together into perturbations, sorted by label; add up wells, count guides.
+
+    Returns
+    -------
+    Profiles
+        Columns ``label``, ``gene``, ``kind`` (``gene``, ``compound``, or else the type of
+        perturbation), ``compound``, ``concentration_um``, ``n_wells`` and ``n_guides``, which is
+        0 where a perturbation has no guides' names.
+    """
+    by_label = guides.rows.assign(named=guides.rows["guide"] != "").groupby(
+        "label", sort=True, observed=True
+    )
+    starts = np.flatnonzero(np.diff(by_label.ngroup().to_numpy(), prepend=-1))
+    ends = np.append(starts[1:], len(guides.rows))
+    values = np.array([CENTRES[how](guides.values[a:b]) for a, b in zip(starts, ends, strict=True)])
+    first = guides.rows.iloc[starts].reset_index(drop=True)
+    kind = name_kinds(first)
+    name = first["compound"].astype(object)
+    compound = name.where(name != "", first["perturbation"].astype(object))
+    rows = pd.DataFrame(
+        {
+            "label": first["label"].astype(object),
+            "gene": first["gene"],
+            "kind": kind,
+            "compound": compound.where(kind == "compound", ""),
+            "concentration_um": by_label["concentration_um"].first().to_numpy(),
+            "n_wells": by_label["n_wells"].sum().to_numpy(),
+            "n_guides": by_label["named"].sum().to_numpy(),
+        }
+    )
+    return Profiles(rows, values.reshape(len(rows), -1))
+
+
+def name_kinds(rows: pd.DataFrame) -> pd.Series:
+    """Say of what kind perturbations are: what relations are told apart by.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"gene": ["TP53", "", ""], "compound": ["", "aspirin", ""]})
+    >>> name_kinds(rows.assign(perturbation_type=["orf", "", "sirna"])).tolist()
+    ['gene', 'compound', 'sirna']
+    """
+    kind: pd.Series = rows["perturbation_type"].astype(object)
+    kind = kind.where(kind != "", "other")
+    kind = kind.where((rows["compound"] == "") | (kind != "other"), "compound")
+    return kind.where(rows["gene"] == "", "gene")
+
+
+def biweight(x: ArrayLike) -> Floats:
+    r"""Find Tukey's biweight centre of each column: one step from the median.
+
+    With the median :math:`M` and :math:`u_i = (x_i - M) / (6\,\mathrm{MAD})`, it is
+    :math:`M + \sum (x_i - M)(1 - u_i^2)^2 / \sum (1 - u_i^2)^2` over :math:`|u_i| < 1`. Where the
+    median absolute deviation is 0 it is the median.
+
+    Parameters
+    ----------
+    x
+        Shape (n, k), n at least 1.
+
+    References
+    ----------
+    Mosteller & Tukey (1977), Data Analysis and Regression, section 10; Beers, Flynn & Gebhardt
+    (1990), Measures of location and scale for velocities in clusters of galaxies, Astron. J.
+    100:32, equation 5.
+
+    Examples
+    --------
+    >>> biweight([[1.0], [2.0], [3.0], [100.0]]).round(2)
+    array([2.04])
+    """
+    values = np.asarray(x, dtype=np.float64)
+    middle = np.median(values, axis=0)
+    away = values - middle
+    reach = _TUKEY_REACH * np.median(np.abs(away), axis=0)
+    u = np.divide(away, reach, out=np.ones_like(away), where=np.abs(away) < reach)
+    weights = (1 - u**2) ** 2
+    total = weights.sum(axis=0)
+    step: Floats = np.divide(
+        (away * weights).sum(axis=0), total, out=np.zeros_like(total), where=total > 0
+    )
+    return middle + step
+
+
+def _mean(x: NDArray[np.floating[Any]]) -> Floats:
+    centre: Floats = x.mean(axis=0, dtype=np.float64)
+    return centre
+
+
+def _median(x: NDArray[np.floating[Any]]) -> Floats:
+    centre: Floats = np.median(x.astype(np.float64), axis=0)
+    return centre
+
+
+CENTRES: dict[Aggregate, Callable[[NDArray[np.floating[Any]]], Floats]] = {
+    "mean": _mean,
+    "median": _median,
+    "tukey": biweight,
+}
+
+
+def _mean_groups(wells: WellProfiles, codes: Indices, n_wells: Indices) -> Floats:
+    """Average the wells of each group, plate by plate; those of a negative code are in none."""
+    sums = np.zeros((len(n_wells), wells.width))
+    for index, x in _read_grouped(wells, codes):
+        order = np.argsort(codes[index], kind="stable")
+        groups, starts = np.unique(codes[index][order], return_index=True)
+        sums[groups] += np.add.reduceat(x[order], starts, axis=0, dtype=np.float64)
+    sums /= n_wells[:, None]
+    return sums
+
+
+def _centre_groups(
+    wells: WellProfiles,
+    codes: Indices,
+    n_wells: Indices,
+    centre: Callable[[NDArray[np.floating[Any]]], Floats],
+) -> Floats:
+    """Find the centre of the wells of each group, which needs them all at once.
+
+    Each well's vector is written to its group's place in a file, so that one pass over plates
+    brings together what lies on many; then whole groups are read, a block at a time.
+    """
+    centres = np.empty((len(n_wells), wells.width))
+    with tempfile.TemporaryDirectory(prefix="phenopipe-") as folder:
+        path = Path(folder, "groups")
+        _write_groups(wells, codes, path)
+        with path.open("rb") as file:
+            for start, stop in _blocks(n_wells):
+                counts = n_wells[start:stop]
+                size = int(counts.sum())
+                x = np.fromfile(file, dtype=np.float32, count=size * wells.width)
+                parts = np.split(x.reshape(size, wells.width), np.cumsum(counts)[:-1])
+                centres[start:stop] = [centre(part) for part in parts]
+    return centres
+
+
+def _write_groups(wells: WellProfiles, codes: Indices, path: Path) -> None:
+    grouped = np.flatnonzero(codes >= 0)
+    place = np.empty(len(codes), dtype=np.int64)
+    place[grouped[np.argsort(codes[grouped], kind="stable")]] = np.arange(len(grouped))
+    size = wells.width * np.dtype(np.float32).itemsize
+    with path.open("wb") as file:
+        # Not mapped into memory: the system may write it out, and it is not ours to hold.
+        for index, x in _read_grouped(wells, codes):
+            for where, row in zip(place[index].tolist(), x, strict=True):
+                os.pwrite(file.fileno(), row.tobytes(), where * size)
+
+
+def _read_grouped(
+    wells: WellProfiles, codes: Indices
+) -> Iterator[tuple[Indices, NDArray[np.float32]]]:
+    """Read plate by plate the wells that are in a group: their numbers and their vectors."""
+    for rows, x in wells.plates():
+        index = rows.index.to_numpy()
+        grouped = codes[index] >= 0
+        if grouped.any():
+            yield index[grouped], x[grouped]
+
+
+def _blocks(n_wells: Indices) -> Iterator[tuple[int, int]]:
+    """Cut groups into runs of a bounded number of wells; a larger group is a run of its own."""
+    start, held = 0, 0
+    for group, count in enumerate(n_wells.tolist()):
+        if held and held + count > _BLOCK_WELLS:
+            yield start, group
+            start, held = group, 0
+        held += count
+    if held:
+        yield start, len(n_wells)

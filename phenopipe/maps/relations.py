@@ -1,27 +1,105 @@
-"""Relations between perturbations: cosines in blocks, nearest neighbours and how sure they are."""
+"""Relations between perturbations: cosines in blocks, the most alike and the most opposite."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from operator import itemgetter
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr
 
 from phenopipe.errors import InputError
+from phenopipe.maps.null import N_BINS, PairNull, count_cosines, count_pairs
 from phenopipe.schema import NEIGHBOURS
-from phenopipe.stats import Floats, Indices, unit_rows
+from phenopipe.stats import Indices, unit_rows
 
-_BLOCK_ROWS = 512
-# Cosines are counted in this many bins over [-1, 1].
-_BINS = 1 << 20
-# Quartiles of a normal distribution are this many standard deviations apart.
-_QUARTILES_APART = 1.3489795003921634
+Vectors = NDArray[np.float32]
+
+# The two ends of a perturbation's ranking, and what turns the second into the first.
+SIDES = {"alike": 1, "opposite": -1}
+# Cosines in hand at a time, as float32: 16 MB of them.
+_CELLS = 1 << 22
+# Pairs whose cosines are worked out in float64 at a time.
+_PAIRS = 4096
+# Products of float32 vectors of length 1 lie within 1.2e-6 of those in float64 (the worst measured,
+# at widths of 64 to 4,096): two that differ by up to twice that may stand in the wrong order.
+_ROUNDING = np.float32(4e-6)
 
 
-def cosine_blocks(
-    x: ArrayLike, *, block: int = _BLOCK_ROWS
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield the cosines of a block of rows to all rows: its first row, and (block, n) float32.
+@dataclass(frozen=True)
+class Arranged:
+    """Perturbations by kind, genes first, then by name: so ties fall to names.
+
+    Attributes
+    ----------
+    unit
+        Their embeddings at length 1, shape (n, d).
+    names
+        Shape (n,).
+    kinds
+        The rows of each kind.
+    """
+
+    unit: Vectors
+    names: NDArray[np.str_]
+    kinds: dict[str, slice]
+
+    def relations(self) -> Iterator[tuple[str, slice, slice]]:
+        """Give each relation's name and the rows of its two kinds."""
+        for first, second in combinations_with_replacement(self.kinds, 2):
+            yield f"{first}-{second}", self.kinds[first], self.kinds[second]
+
+
+def arrange(
+    x: ArrayLike, labels: Sequence[str] | ArrayLike, kinds: Sequence[str] | ArrayLike | None = None
+) -> Arranged:
+    """Scale embeddings to length 1, and put them in the order of kinds and names.
+
+    Parameters
+    ----------
+    x
+        Embeddings, shape (n, d).
+    labels
+        Perturbations, shape (n,), each once.
+    kinds
+        Such as ``gene`` or ``compound``, shape (n,); all of one kind ``perturbation`` if None.
+
+    Raises
+    ------
+    InputError
+        If a row is zero or not finite, a perturbation stands there twice, or numbers differ.
+
+    Examples
+    --------
+    >>> made = arrange([[0, 2], [3, 0], [1, 0]], ["b", "a", "C"], ["gene", "gene", "compound"])
+    >>> made.names.tolist(), [name for name, *_ in made.relations()]
+    (['a', 'b', 'C'], ['gene-gene', 'gene-compound', 'compound-compound'])
+    """
+    names = np.asarray(labels, dtype=np.str_)
+    unit = directions(x)
+    of_kind = np.asarray(["perturbation"] * len(names) if kinds is None else kinds, dtype=np.str_)
+    if not len(unit) == len(names) == len(of_kind):
+        raise InputError(
+            f"expected a name and a kind for each of {len(unit)} embeddings, found {len(names)} "
+            f"names and {len(of_kind)} kinds: give one of each a row"
+        )
+    found, counts = np.unique(names, return_counts=True)
+    if (counts > 1).any():
+        raise InputError(
+            f"expected each perturbation once, found {found[counts.argmax()].item()!r} "
+            f"{counts.max()} times: average its rows first"
+        )
+    order = np.lexsort((names, of_kind, of_kind != "gene"))
+    runs = np.unique(of_kind[order], return_index=True, return_counts=True)
+    spans = sorted(zip(*(run.tolist() for run in runs), strict=True), key=itemgetter(1))
+    kinds_rows = {kind: slice(start, start + length) for kind, start, length in spans}
+    return Arranged(unit[order], names[order], kinds_rows)
+
+
+def directions(x: ArrayLike) -> Vectors:
+    """Scale each row to length 1, as float32.
 
     Raises
     ------
@@ -30,8 +108,8 @@ def cosine_blocks(
 
     Examples
     --------
-    >>> [(start, cosines.tolist()) for start, cosines in cosine_blocks([[3, 0], [0, 1]], block=1)]
-    [(0, [[1.0, 0.0]]), (1, [[0.0, 1.0]])]
+    >>> directions([[3, 4]])
+    array([[0.6, 0.8]], dtype=float32)
     """
     unit = unit_rows(x)
     zero = np.flatnonzero(~unit.any(axis=1))
@@ -40,109 +118,202 @@ def cosine_blocks(
             f"expected embeddings with a direction, found {zero.size} of {len(unit)} that are all "
             f"zero, the first at row {zero[0]}: leave these out"
         )
-    for start in range(0, len(unit), block):
-        cosines = np.clip(unit[start : start + block] @ unit.T, -1, 1)
-        yield start, cosines.astype(np.float32)
+    return unit.astype(np.float32)
+
+
+def cosine_blocks(
+    rows: Vectors, columns: Vectors, *, block: int | None = None
+) -> Iterator[tuple[int, Vectors]]:
+    """Yield the cosines of some rows to all columns at a time: the first row, and (block, n).
+
+    Parameters
+    ----------
+    rows, columns
+        Vectors of length 1 as :func:`directions` gives them, shapes (m, d) and (n, d).
+    block
+        Rows at a time; as many as give 16 MB if None.
+
+    Examples
+    --------
+    >>> x = directions([[3, 0], [0, 1]])
+    >>> [(start, cosines.tolist()) for start, cosines in cosine_blocks(x, x, block=1)]
+    [(0, [[1.0, 0.0]]), (1, [[0.0, 1.0]])]
+    """
+    size = block or max(1, _CELLS // max(len(columns), 1))
+    for start in range(0, len(rows), size):
+        yield start, rows[start : start + size] @ columns.T
+
+
+def pair_cosines(rows: Vectors, columns: Vectors, *, row: Indices, column: Indices) -> Vectors:
+    """Work out the cosines of some pairs in float64, the same wherever a pair stands.
+
+    Parameters
+    ----------
+    rows, columns
+        Vectors of length 1, shapes (m, d) and (n, d).
+    row, column
+        The pairs: places in either, shape (k,).
+
+    Examples
+    --------
+    >>> x = directions([[1, 0], [1, 1], [0, 1]])
+    >>> pair_cosines(x, x, row=np.array([0, 0]), column=np.array([1, 2]))
+    array([0.70710677, 0.        ], dtype=float32)
+    """
+    cosines = np.empty(len(row), dtype=np.float32)
+    for k in range(0, len(row), _PAIRS):
+        first = rows[row[k : k + _PAIRS]].astype(np.float64)
+        second = columns[column[k : k + _PAIRS]].astype(np.float64)
+        cosines[k : k + _PAIRS] = np.clip(np.einsum("ij,ij->i", first, second), -1, 1)
+    return cosines
+
+
+def nearest(
+    cosines: Vectors, rows: Vectors, columns: Vectors, *, top: int
+) -> tuple[Indices, Vectors]:
+    """Find the columns with each row's highest cosines, ties in the order of columns.
+
+    What a product of float32 leaves open is settled by :func:`pair_cosines`: so neither the block
+    nor the number of threads decides which of two is nearer.
+
+    Parameters
+    ----------
+    cosines
+        Of the rows to the columns, shape (m, n); -inf where a pair does not count.
+    top
+        How many, at least 1 and at most the pairs that count.
+
+    Returns
+    -------
+    index, cosine
+        Shape (m, top) each, the highest first.
+
+    Examples
+    --------
+    >>> x = directions([[1, 0], [1, 1], [0, 1]])
+    >>> nearest(x[:1] @ x.T, x[:1], x, top=2)[0]
+    array([[0, 1]])
+    """
+    place = cosines.shape[1] - top
+    last = np.partition(cosines, place, axis=1)[:, place]
+    row, column = np.nonzero(cosines >= (last - _ROUNDING)[:, None])
+    exact = pair_cosines(rows, columns, row=row, column=column)
+    order = np.lexsort((column, -exact, row))
+    rank = np.arange(len(row)) - np.searchsorted(row, row)
+    kept = order[rank < top]
+    return column[kept].reshape(-1, top), exact[kept].reshape(-1, top)
 
 
 def top_neighbours(
-    x: ArrayLike, labels: Sequence[str] | ArrayLike, *, top: int, block: int = _BLOCK_ROWS
+    x: ArrayLike,
+    labels: Sequence[str] | ArrayLike,
+    *,
+    kinds: Sequence[str] | ArrayLike | None = None,
+    top: int,
+    block: int | None = None,
 ) -> pa.Table:
-    r"""Find each perturbation's most similar others, with a p-value and an FDR for each pair.
+    """Find each perturbation's most alike and most opposite others, with p-value and FDR.
 
-    The null is the map's own (Efron 2004, "Large-scale simultaneous hypothesis testing: the
-    choice of a null hypothesis"): most pairs are unrelated, so the centre of all pairs shows how
-    unrelated ones vary. With :math:`z = \operatorname{artanh}(\cos)`, which is close to normal,
-    its median :math:`m` and :math:`s = (q_{75} - q_{25}) / 1.349` over all pairs, the two-sided
-    p-value is :math:`2 \Phi(-|z - m| / s)`. The FDR is Benjamini & Hochberg's (1995) over all
-    pairs. (A pair's rank among the same pairs would be a p-value under which no pair stands out.)
+    A relation is between two kinds: genes, compounds, or one and the other. Each has its own
+    neighbours and its own null (:class:`phenopipe.maps.null.PairNull`).
 
     Parameters
     ----------
     x
         Embeddings, shape (n, d), no row zero.
     labels
-        Perturbations, shape (n,).
+        Perturbations, shape (n,), each once.
+    kinds
+        Each one's kind, shape (n,); all of one kind if None.
     top
-        Neighbours kept for each, at most n - 1.
+        Neighbours kept of each relation and side; all where there are fewer.
+    block
+        Rows at a time; as many as fit 16 MB of cosines if None.
 
     Returns
     -------
     Table
-        schema.NEIGHBOURS, by perturbation and rank; rank 1 is the largest cosine, ties by name.
-        Cosines are counted in bins of 2e-6 for the p-value and FDR. Holds block x n cosines, not
-        n x n.
+        schema.NEIGHBOURS, by perturbation, relation, side and rank. Side ``alike``: rank 1 has
+        the highest cosine; ``opposite``: the lowest. Ties by name.
+
+    Raises
+    ------
+    InputError
+        As :func:`arrange`.
 
     Examples
     --------
     >>> table = top_neighbours([[1, 0], [1, 0.1], [0, 1]], ["a", "b", "c"], top=1)
-    >>> table["neighbour"].to_pylist()
-    ['b', 'a', 'b']
+    >>> table.select(["perturbation", "side", "neighbour"]).to_pandas().to_numpy().tolist()[:2]
+    [['a', 'alike', 'b'], ['a', 'opposite', 'c']]
     """
-    names = np.asarray(labels).astype(np.str_)
-    order = np.argsort(names, kind="stable")
-    counts = np.zeros(_BINS, dtype=np.int64)
-    neighbours, cosines = [], []
-    kept = min(top, len(names) - 1)
-    for start, block_cosines in cosine_blocks(np.asarray(x)[order], block=block):
-        counts += _count_pairs(block_cosines, start)
-        nearest = _rank_block(block_cosines, start)[:, :kept]
-        neighbours.append(nearest)
-        cosines.append(np.take_along_axis(block_cosines, nearest, axis=1))
-    found = np.concatenate(cosines).ravel() if cosines else np.empty(0, np.float32)
-    index = np.concatenate(neighbours).ravel() if neighbours else np.empty(0, np.int64)
-    p_values, fdr = _significance(counts)
-    bins = _bin_of(found)
+    made = arrange(x, labels, kinds)
+    tables = [NEIGHBOURS.empty_table()]
+    for name, first, second in made.relations():
+        ranked, null = _rank_relation(made.unit, first, second, top=top, block=block)
+        tables.append(_tabulate(ranked, null, made.names, relation=name))
+    by = [(column, "ascending") for column in ("perturbation", "relation", "side", "rank")]
+    return pa.concat_tables(tables).sort_by(by)
+
+
+def _rank_relation(
+    unit: Vectors, first: slice, second: slice, *, top: int, block: int | None
+) -> tuple[list[pd.DataFrame], PairNull]:
+    """Rank the rows of both kinds, and count each pair once on the way."""
+    counts = np.zeros(N_BINS, dtype=np.int64)
+    ranked = []
+    same = first == second
+    for start, cosines in cosine_blocks(unit[first], unit[second], block=block):
+        counts += count_pairs(cosines, start=start) if same else count_cosines(cosines)
+        ranked += _rank_block(cosines, unit, first.start + start, second, top=top)
+    if not same:
+        for start, cosines in cosine_blocks(unit[second], unit[first], block=block):
+            ranked += _rank_block(cosines, unit, second.start + start, first, top=top)
+    return ranked, PairNull.of(counts)
+
+
+def _rank_block(
+    cosines: Vectors, unit: Vectors, start: int, columns: slice, *, top: int
+) -> list[pd.DataFrame]:
+    """Rank both sides of the rows from `start` on; rows and neighbours by their place in `unit`."""
+    rows = np.arange(start, start + len(cosines))
+    itself = np.flatnonzero((rows >= columns.start) & (rows < columns.stop))
+    kept = min(top, cosines.shape[1] - bool(itself.size))
+    if kept < 1:
+        return []
+    frames = []
+    for side, sign in SIDES.items():
+        turned = sign * cosines
+        turned[itself, rows[itself] - columns.start] = -np.inf
+        index, found = nearest(turned, sign * unit[rows], unit[columns], top=kept)
+        ranked = {
+            "perturbation": np.repeat(rows, kept),
+            "side": side,
+            "rank": np.tile(np.arange(1, kept + 1, dtype=np.int32), len(rows)),
+            "neighbour": columns.start + index.ravel(),
+            # A sum, so that a cosine of 0 has no sign.
+            "cosine": sign * found.ravel() + np.float32(0),
+        }
+        frames.append(pd.DataFrame(ranked))
+    return frames
+
+
+def _tabulate(
+    blocks: list[pd.DataFrame], null: PairNull, names: NDArray[np.str_], *, relation: str
+) -> pa.Table:
+    if not blocks:
+        return NEIGHBOURS.empty_table()
+    ranked = pd.concat(blocks)
+    p_values, fdr = null.look_up(ranked["cosine"].to_numpy())
+    texts = pa.array(names.tolist(), pa.string())
     columns = {
-        "perturbation": np.repeat(names[order], max(kept, 0)),
-        "rank": np.tile(np.arange(1, kept + 1, dtype=np.int32), len(names)),
-        "neighbour": names[order][index],
-        "cosine": found,
-        "p_value": p_values[bins],
-        "fdr": fdr[bins],
+        "perturbation": texts.take(pa.array(ranked["perturbation"].to_numpy())),
+        "relation": pa.repeat(relation, len(ranked)),
+        "side": pa.array(ranked["side"].tolist(), pa.string()),
+        "rank": ranked["rank"].to_numpy(),
+        "neighbour": texts.take(pa.array(ranked["neighbour"].to_numpy())),
+        "cosine": ranked["cosine"].to_numpy(),
+        "p_value": p_values,
+        "fdr": fdr,
     }
     return pa.table(columns, schema=NEIGHBOURS)
-
-
-def _bin_of(cosines: NDArray[np.float32]) -> Indices:
-    places = ((cosines.astype(np.float64) + 1) * (_BINS / 2)).astype(np.int64)
-    return np.minimum(places, _BINS - 1)
-
-
-def _count_pairs(cosines: NDArray[np.float32], start: int) -> Indices:
-    """Count the block's pairs above the diagonal, by bin."""
-    above = np.arange(cosines.shape[1]) > (start + np.arange(len(cosines)))[:, None]
-    return np.bincount(_bin_of(cosines[above]), minlength=_BINS)
-
-
-def _rank_block(cosines: NDArray[np.float32], start: int) -> Indices:
-    """Order all others by falling cosine; a stable sort keeps ties in the order of names."""
-    ranked = -cosines
-    rows = np.arange(len(cosines))
-    ranked[rows, start + rows] = np.inf
-    return np.argsort(ranked, axis=1, kind="stable")
-
-
-def _significance(counts: Indices) -> tuple[Floats, Floats]:
-    """Give p-value and Benjamini-Hochberg FDR for each bin of cosines; 1 where no pairs vary."""
-    p_values = _null_p_values(counts)
-    pairs = counts.sum()
-    order = np.argsort(p_values, kind="stable")
-    # Bins of one p-value are tied: all their pairs count as reached.
-    reached = np.cumsum(counts[order])
-    last = np.searchsorted(p_values[order], p_values[order], side="right") - 1
-    raw = p_values[order] * pairs / np.maximum(reached[last], 1)
-    fdr = np.empty_like(raw)
-    fdr[order] = np.minimum(np.minimum.accumulate(np.where(reached > 0, raw, 1)[::-1])[::-1], 1)
-    return p_values, fdr
-
-
-def _null_p_values(counts: Indices) -> Floats:
-    z = np.arctanh((np.arange(_BINS) + 0.5) * (2 / _BINS) - 1)
-    reached = np.cumsum(counts)
-    low, middle, high = np.searchsorted(reached, reached[-1] * np.array([0.25, 0.5, 0.75]))
-    spread = (z[high] - z[low]) / _QUARTILES_APART
-    if spread <= 0 or not reached[-1]:
-        return np.ones(_BINS)
-    p_values: Floats = 2 * ndtr(-np.abs(z - z[middle]) / spread)
-    return p_values

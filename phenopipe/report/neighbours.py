@@ -54,8 +54,9 @@ def count_links(neighbours: pd.DataFrame) -> int:
 
 
 def _undirected(neighbours: pd.DataFrame) -> pd.DataFrame:
-    ends = np.sort(neighbours[["perturbation", "neighbour"]].to_numpy(dtype=str), axis=1)
-    pairs = neighbours.assign(first=ends[:, 0].tolist(), second=ends[:, 1].tolist())
+    alike = neighbours[neighbours["side"] == "alike"]
+    ends = np.sort(alike[["perturbation", "neighbour"]].to_numpy(dtype=str), axis=1)
+    pairs = alike.assign(first=ends[:, 0].tolist(), second=ends[:, 1].tolist())
     return pairs.sort_values("fdr", kind="stable").drop_duplicates(["first", "second"])
 
 
@@ -66,7 +67,7 @@ def arms_by_name(dataset: xr.Dataset) -> dict[str, str]:
 
 
 def index_neighbours(neighbours: pd.DataFrame, arms: dict[str, str]) -> dict[str, Any]:
-    """Pack the nearest neighbours for the search box: names once, then numbers.
+    """Pack the nearest neighbours of any kind for the search box: names once, then numbers.
 
     Returns
     -------
@@ -77,7 +78,8 @@ def index_neighbours(neighbours: pd.DataFrame, arms: dict[str, str]) -> dict[str
     names = sorted({*neighbours["perturbation"], *neighbours["neighbour"]})
     place = {name: index for index, name in enumerate(names)}
     near: list[list[list[Any]]] = [[] for _ in names]
-    ranked = neighbours.sort_values(["perturbation", "rank"])
+    alike = neighbours[neighbours["side"] == "alike"]
+    ranked = alike.sort_values(["cosine", "neighbour"], ascending=[False, True])
     for row in ranked.groupby("perturbation").head(N_NEAREST).to_dict("records"):
         entry = [place[row["neighbour"]], decimals(row["cosine"], 3), small(row["fdr"])]
         near[place[row["perturbation"]]].append(entry)

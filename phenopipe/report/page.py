@@ -20,7 +20,7 @@ from phenopipe.report.sources import MapFacts, read_facts, trace_map
 STAGE_VERSION = 1
 
 # The map's attributes that the page tells as they are.
-ATTRIBUTES = ("model", "align", "correct", "components")
+ATTRIBUTES = ("model", "align", "correct", "components", "aggregate", "guides")
 
 
 def write_report(lake: Lake, name: str, *, on_progress: Progress | None = None) -> MapRef:

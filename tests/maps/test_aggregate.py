@@ -1,138 +1,179 @@
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from phenopipe.errors import InputError
+from phenopipe.maps import aggregate
 from phenopipe.maps.aggregate import (
     Profiles,
-    average_groups,
-    average_guides,
-    average_perturbations,
-    average_wells,
+    aggregate_guides,
+    aggregate_perturbations,
+    biweight,
+    name_kinds,
     name_perturbations,
-    split_wells,
 )
-from phenopipe.schema import embeddings_schema
+from tests.maps.screens import NEGATIVE, compound, crispr, opened_wells
 
-BLANK = {
-    "perturbation": "", "perturbation_type": "", "gene": "", "guide": "", "compound": "",
-    "smiles": "", "concentration_um": None, "control_type": "",
-}  # fmt: skip
+TEXTS = ["perturbation", "perturbation_type", "gene", "guide", "compound", "control_type"]
 
 
-def crispr(gene, guide, **more):
-    return {"perturbation": f"{gene}_{guide}", "perturbation_type": "crispr", "gene": gene,
-            "guide": guide, **more}  # fmt: skip
+def label_wells(*treatments):
+    """Wells with the label that the map gives them, as a list of dicts."""
+    frame = pd.DataFrame(treatments).reindex(columns=[*TEXTS, "concentration_um"])
+    frame[TEXTS] = frame[TEXTS].astype(object).where(frame[TEXTS].notna(), "")
+    label = name_perturbations(frame).where(frame["control_type"] != "negative", "")
+    frame["concentration_um"] = frame["concentration_um"].astype(object)
+    frame = frame.where(frame.notna(), None)
+    return frame.assign(label=label).to_dict("records")
 
 
-def compound(name, dose, **more):
-    return {"perturbation": name, "perturbation_type": "compound", "compound": name,
-            "concentration_um": dose, **more}  # fmt: skip
+def aggregated(folder, wells, x, how="mean", *, plates=1):
+    with opened_wells(folder, wells, np.asarray(x, np.float32), plates=plates) as opened:
+        guides = aggregate_guides(opened, how)
+    return guides, aggregate_perturbations(guides, how)
 
 
-def make_wells(*treatments):
-    rows = [
-        {"experiment": "E", "plate": "P", "well": f"A{i:02d}"} | BLANK | treatment
-        for i, treatment in enumerate(treatments, start=1)
-    ]
-    return Profiles(pd.DataFrame(rows), np.arange(1.0, len(rows) + 1)[:, None])
-
-
-def test_wells_are_means_of_their_crops():
-    x = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
-    wells = ["A01"] * 4 + ["B03"] * 3
-    rows = [
-        {"experiment": "E", "plate": "P", "well": well, "field": 1, "y": 0, "x": i, **BLANK,
-         "embedding": vector.tolist()}
-        for i, (well, vector) in enumerate(zip(wells, x, strict=True))
-    ]  # fmt: skip
-    table = pa.Table.from_pylist(rows, schema=embeddings_schema(3))
-    found = average_wells(table, where="here")
-    assert found.rows["well"].tolist() == ["A01", "B03"]
-    expected = [x[:4].mean(axis=0, dtype=float), x[4:].mean(axis=0, dtype=float)]
-    np.testing.assert_allclose(found.values, expected)
-
-    rows[5]["embedding"] = [0.0, float("nan"), 1.0]
-    table = pa.Table.from_pylist(rows, schema=embeddings_schema(3))
-    with pytest.raises(InputError, match=r"1 of 7 rows \(wells B03\)"):
-        average_wells(table, where="here")
-
-
-def test_a_table_of_fields_averages_like_one_of_crops():
-    rows = [
-        {"experiment": "E", "plate": "P", "well": "A01", "field": field, **BLANK,
-         "embedding": [field, 0.0]}
-        for field in (1, 4)
-    ]  # fmt: skip
-    table = pa.Table.from_pylist(rows, schema=embeddings_schema(2, per="field"))
-    assert average_wells(table, where="here").values.tolist() == [[2.5, 0.0]]
-
-
-def test_a_guide_with_many_wells_weighs_no_more():
-    wells = make_wells(*[crispr("TP53", "g1")] * 3, crispr("TP53", "g2"))
-    found = average_perturbations(average_guides(name_perturbations(wells)))
+def test_a_guide_with_many_wells_weighs_no_more(tmp_path):
+    wells = label_wells(*[crispr("TP53", 1)] * 3, crispr("TP53", 2), NEGATIVE)
+    _, found = aggregated(tmp_path, wells, [[1.0], [2.0], [3.0], [4.0], [99.0]])
     assert found.values.tolist() == [[((1 + 2 + 3) / 3 + 4) / 2]]
     assert found.rows[["label", "n_wells", "n_guides"]].values.tolist() == [["TP53", 4, 2]]
 
 
+def test_what_is_known_of_a_perturbation(tmp_path):
+    wells = label_wells(
+        compound("aspirin", 1.0, gene="PTGS2"),
+        compound("aspirin", 10.0, gene="PTGS2"),
+        crispr("TP53", 1),
+        {"perturbation": "mock", "perturbation_type": "control", "control_type": "positive"},
+        crispr("PLK1", 1),
+        crispr("PLK1", 2, perturbation_type="control", control_type="positive"),
+    )
+    _, found = aggregated(tmp_path, wells, np.ones((6, 2)))
+    rows = found.rows.drop(columns="concentration_um").set_index("label")
+    assert rows.to_dict("index") == {
+        "PLK1": {"gene": "PLK1", "kind": "gene", "compound": "", "n_wells": 2, "n_guides": 2},
+        "TP53": {"gene": "TP53", "kind": "gene", "compound": "", "n_wells": 1, "n_guides": 1},
+        "aspirin (1 uM)": {"gene": "", "kind": "compound", "compound": "aspirin", "n_wells": 1,
+                           "n_guides": 0},
+        "aspirin (10 uM)": {"gene": "", "kind": "compound", "compound": "aspirin", "n_wells": 1,
+                            "n_guides": 0},
+        "mock": {"gene": "", "kind": "control", "compound": "", "n_wells": 1, "n_guides": 0},
+    }  # fmt: skip
+    np.testing.assert_array_equal(found.rows["concentration_um"], [np.nan, np.nan, 1, 10, np.nan])
+
+
 def test_a_gene_goes_by_its_symbol_and_all_else_by_the_platemaps_name():
-    wells = make_wells(
-        crispr("TP53", "g1"),
+    wells = label_wells(
+        crispr("TP53", 1),
         compound("aspirin", 1.0, gene="PTGS2"),
         {"perturbation": "mock", "perturbation_type": "control", "control_type": "positive"},
     )
-    rows = name_perturbations(wells).rows
-    assert rows["label"].tolist() == ["TP53", "aspirin", "mock"]
-    assert rows["gene"].tolist() == ["TP53", "", ""]  # a compound's target was not perturbed
+    assert [well["label"] for well in wells] == ["TP53", "aspirin", "mock"]
 
 
 def test_doses_and_types_under_one_name_stay_apart():
-    wells = make_wells(
+    wells = label_wells(
         compound("aspirin", 1.0),
         compound("aspirin", 10.0),
         compound("ibuprofen", 5.0),
-        crispr("TP53", "g1"),
-        crispr("TP53", "", perturbation_type="orf"),
-        crispr("PLK1", "g1"),
-        crispr("PLK1", "g1", perturbation_type="control", control_type="positive"),
+        crispr("TP53", 1),
+        crispr("TP53", 1, perturbation_type="orf"),
+        crispr("PLK1", 1),
+        crispr("PLK1", 1, perturbation_type="control", control_type="positive"),
     )
-    labels = name_perturbations(wells).rows["label"].tolist()
-    assert labels == [
+    assert [well["label"] for well in wells] == [
         "aspirin (1 uM)", "aspirin (10 uM)", "ibuprofen", "TP53 (crispr)", "TP53 (orf)",
         "PLK1", "PLK1",
     ]  # fmt: skip
 
 
-def test_what_is_left_out_is_counted():
-    wells = make_wells(
-        crispr("TP53", "g1"),
-        {},
-        {"perturbation_type": "empty"},
-        {"perturbation_type": "compound"},
-        crispr("NTC", "n1", control_type="negative"),
-        crispr("NTC", "n2", control_type="negative"),
-        crispr("PLK1", "g1", control_type="positive"),
-    )
-    controls, perturbed, exclusions = split_wells(wells)
-    assert controls.rows["guide"].tolist() == ["n1", "n2"]
-    assert perturbed.rows["gene"].tolist() == ["TP53", "PLK1"]
-    assert [(item["what"], item["count"]) for item in exclusions] == [
-        ("wells without a platemap row", 1),
-        ("empty wells", 1),
-        ("wells without a perturbation's name", 1),
-        ("negative control wells", 2),
+def test_what_has_no_type_is_of_another_kind():
+    rows = pd.DataFrame({"gene": ["", ""], "compound": ["", "aspirin"]})
+    assert name_kinds(rows.assign(perturbation_type="")).tolist() == ["other", "compound"]
+
+
+CENTRES = {
+    "mean": lambda x: x.mean(axis=0),
+    "median": lambda x: np.median(x, axis=0),
+    "tukey": biweight,
+}
+
+
+@pytest.mark.parametrize("how", CENTRES)
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    picks=st.lists(st.integers(0, 8), min_size=1, max_size=40),
+    plates=st.integers(1, 4),
+    block=st.integers(1, 50),
+)
+def test_groups_out_of_core_are_pandas_groups(tmp_path, how, picks, plates, block):
+    genes = ["B", "A", "C"]
+    wells = label_wells(*[crispr(genes[k // 3], k % 3) for k in picks], NEGATIVE)
+    x = np.random.default_rng(len(picks)).normal(size=(len(wells), 2)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aggregate, "_BLOCK_WELLS", block)
+        guides, genes_found = aggregated(tmp_path, wells, x, how, plates=plates)
+
+    frame = pd.DataFrame(wells).iloc[:-1]
+    by_guide = frame.groupby(["label", "guide"])
+    centres = {key: CENTRES[how](x[rows].astype(float)) for key, rows in by_guide.indices.items()}
+    assert list(zip(guides.rows["label"], guides.rows["guide"], strict=True)) == sorted(centres)
+    np.testing.assert_allclose(guides.values, [centres[key] for key in sorted(centres)], atol=1e-12)
+    assert guides.rows["n_wells"].tolist() == by_guide.size().tolist()
+
+    labels = sorted({label for label, _ in centres})
+    expected = [
+        CENTRES[how](np.array([centres[key] for key in sorted(centres) if key[0] == label]))
+        for label in labels
     ]
-    assert len(controls.rows) + len(perturbed.rows) + 3 == len(wells.rows)
+    assert genes_found.rows["label"].tolist() == labels
+    np.testing.assert_allclose(genes_found.values, expected, atol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
-@given(labels=st.lists(st.sampled_from("abcd"), min_size=1, max_size=40))
-def test_group_means_are_pandas(labels):
-    x = np.random.default_rng(0).normal(size=(len(labels), 2))
-    found = average_groups(Profiles(pd.DataFrame({"label": labels}), x), ["label"])
-    expected = pd.DataFrame(x).groupby(labels).mean()
-    assert found.rows["label"].tolist() == expected.index.tolist()
-    np.testing.assert_allclose(found.values, expected.to_numpy(), atol=1e-12)
+def by_hand(x):
+    """Tukey's biweight of one column, term by term."""
+    middle = np.median(x)
+    spread = np.median([abs(value - middle) for value in x])
+    if not spread:
+        return middle
+    terms = [((value - middle) / (6 * spread), value - middle) for value in x]
+    weighted = [((1 - u**2) ** 2, away) for u, away in terms if abs(u) < 1]
+    return middle + sum(w * away for w, away in weighted) / sum(w for w, _ in weighted)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30))
+def test_the_biweight_is_its_formula(x):
+    column = np.array(x)[:, None]
+    np.testing.assert_allclose(biweight(column)[0], by_hand(x), rtol=1e-9, atol=1e-9)
+
+
+def test_the_biweight_is_astropys():
+    x = [[0.12, 13.44, -0.42], [1.5, -0.29, -17.37], [-8.64, -1.35, -0.91], [0.34, -0.35, -0.76],
+         [1.4, -0.5, -0.34], [-1.78, -0.14, 0.23], [-0.59, 2.0, -1.19]]  # fmt: skip
+    # What astropy.stats.biweight_location (8.0.2) answers, and on [1, 2, 3, 100].
+    expected = [0.18082232025346212, -0.3407731644970402, -0.6019993678479676]
+    np.testing.assert_allclose(biweight(x), expected, rtol=1e-12)
+    assert biweight([[1.0], [2.0], [3.0], [100.0]]) == pytest.approx(2.0376164944268726, rel=1e-12)
+
+
+def test_a_broken_well_moves_the_mean_and_no_robust_centre(tmp_path):
+    wells = label_wells(*[crispr("TP53", 1)] * 9)
+    x = np.random.default_rng(0).normal(size=(9, 3))
+    clean = {how: aggregated(tmp_path, wells, x, how)[1].values for how in CENTRES}
+    x[4] = 1e6
+    broken = {how: aggregated(tmp_path, wells, x, how)[1].values for how in CENTRES}
+    assert np.abs(broken["mean"] - clean["mean"]).min() > 1e5
+    assert np.abs(broken["median"] - clean["median"]).max() < 1
+    assert np.abs(broken["tukey"] - clean["tukey"]).max() < 1
+
+
+def test_profiles_are_selected_by_a_mask():
+    profiles = Profiles(pd.DataFrame({"label": list("abc")}), np.arange(3.0)[:, None])
+    kept = profiles.select(np.array([True, False, True]))
+    assert kept.rows["label"].to_dict() == {0: "a", 1: "c"}
+    assert kept.values.tolist() == [[0.0], [2.0]]

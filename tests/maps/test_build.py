@@ -1,6 +1,7 @@
 import json
 import logging
 from datetime import UTC, datetime
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 
-from phenopipe.config import MapConfig
+from phenopipe.config import Align, MapConfig
 from phenopipe.errors import InputError
 from phenopipe.genome import chromosome_arms
 from phenopipe.lake import Lake, Recipe, embeddings, map_part
@@ -152,7 +153,7 @@ def test_a_second_run_returns_at_once_and_another_lake_gets_the_same_bytes(lake,
     for key in reversed(PLATES):
         put_plate(other, key)
     build_map(other, name="demo", config=SMALL)
-    for part in ("alignment.zarr", "neighbours.parquet", "map.zarr"):
+    for part in ("wells.parquet", "alignment.zarr", "neighbours.parquet", "map.zarr"):
         thing = map_part("demo", part)
         assert other.manifest(thing).files == lake.manifest(thing).files
         assert other.manifest(thing).key == first.key
@@ -192,7 +193,7 @@ def test_without_expression_arms_stay_as_they_are_and_it_is_said(tmp_path, caplo
     np.testing.assert_array_equal(dataset["embedding"], dataset["embedding_uncorrected"])
 
 
-@pytest.mark.parametrize("align", ["tvn", "centerscale", "pca-centerscale", "none"])
+@pytest.mark.parametrize("align", get_args(Align))
 def test_each_alignment_is_published_and_read_back(lake, align):
     build_map(lake, name="demo", config=MapConfig(align=align, correct="none"))
     path = lake.path(map_part("demo", "alignment.zarr"))

@@ -178,6 +178,10 @@ def draw_map() -> xr.Dataset:
             "gene": ("perturbation", gene),
             "arm": ("perturbation", arm.astype(object)),
             "unexpressed": ("perturbation", np.arange(len(order)) % 3 == 0),
+            "kind": ("perturbation", np.where(gene == "", "compound", "gene").astype(object)),
+            "compound": ("perturbation", np.where(gene == "", label, "").astype(object)),
+            "concentration_um": ("perturbation", np.where(gene == "", 1.0, np.nan)),
+            "agreement": ("perturbation", np.full(len(order), np.nan)),
         },
         coords={"perturbation": label},
         attrs={
@@ -201,7 +205,11 @@ def rank_neighbours(dataset: xr.Dataset) -> pd.DataFrame:
         order = [j for j in np.argsort(-alike[i], kind="stable") if j != i][:20]
         for rank, j in enumerate(order, start=1):
             p = float(np.exp(-12 * max(alike[i, j], 0)))
-            rows.append((name, rank, names[j], alike[i, j], p, min(1.0, 3 * p)))
+            key = (name, "gene-gene", "alike", rank)
+            rows.append((*key, names[j], alike[i, j], p, min(1.0, 3 * p)))
+        least = np.argmin(alike[i])
+        key = (name, "gene-gene", "opposite", 1)
+        rows.append((*key, names[least], alike[i, least], 1e-9, 1e-9))
     return pd.DataFrame(rows, columns=schema.NEIGHBOURS.names)
 
 
