@@ -2,18 +2,26 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from phenopipe.benchmark.annotations import Annotation
+from phenopipe.benchmark.annotations import Annotation, Kind
 from phenopipe.config import BenchmarkConfig
 from phenopipe.errors import InputError
+from phenopipe.profiles import WellProfiles
+from phenopipe.schema import BENCHMARK
+from phenopipe.stats import Floats
 
 ENTRY_POINTS = "phenopipe.metrics"
+
+
+def _not_known() -> NDArray[Any]:
+    return np.empty(0, dtype=object)
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,16 @@ class MapData:
     unexpressed
         Whether the gene is not expressed, so a reference of the arm correction, shape (n,).
     annotations
-        Known relationships, one a source.
+        Known relationships, clusters and compounds' targets, one a source.
+    kinds
+        ``gene``, ``compound`` or what else the perturbation is; empty if not known, like what
+        follows.
+    genes, compounds
+        What was perturbed, or with what; ``""`` where there is none.
+    concentrations
+        In µM, NaN where there is none.
+    wells
+        The aligned wells, not corrected; None where the map was published without them.
     """
 
     embeddings: Mapping[str, NDArray[np.floating[Any]]]
@@ -39,6 +56,28 @@ class MapData:
     arms: NDArray[Any]
     unexpressed: NDArray[np.bool_]
     annotations: Sequence[Annotation]
+    kinds: NDArray[Any] = field(default_factory=_not_known)
+    genes: NDArray[Any] = field(default_factory=_not_known)
+    compounds: NDArray[Any] = field(default_factory=_not_known)
+    concentrations: NDArray[Any] = field(default_factory=_not_known)
+    wells: WellProfiles | None = None
+
+    def sources(self, kind: Kind) -> list[Annotation]:
+        """Give the annotations of a kind."""
+        return [annotation for annotation in self.annotations if annotation.kind == kind]
+
+    def shift(self, correction: str) -> Floats:
+        """Give what a correction takes from each perturbation, wells and all, shape (n, d)."""
+        before = np.asarray(self.embeddings["none"], dtype=np.float64)
+        return before - np.asarray(self.embeddings[correction], dtype=np.float64)
+
+    def select(self, rows: NDArray[Any]) -> "MapData":
+        """Keep some perturbations, by their numbers or a mask, in that order."""
+        names = ("labels", "arms", "unexpressed", "kinds", "genes", "compounds", "concentrations")
+        values = {name: getattr(self, name) for name in names}
+        kept = {name: value[rows] for name, value in values.items() if len(value)}
+        embeddings = {side: values[rows] for side, values in self.embeddings.items()}
+        return replace(self, embeddings=embeddings, **kept)
 
 
 @dataclass(frozen=True)
@@ -47,6 +86,17 @@ class Score:
 
     ``low`` and ``high`` bound the 95% interval; ``null`` is the value to expect by chance, with
     a 95% band where labels were shuffled. What is unknown is NaN.
+
+    Attributes
+    ----------
+    aspect
+        Tells a metric's several scores apart: the row's metric is ``<metric>_<aspect>``.
+    resamples
+        The value in each resample of perturbations, drawn from ``config.seed``: by these two maps
+        are compared with an interval and a p-value. Not published.
+    units
+        What the value is the mean of, by perturbation, where it is a mean of these: for the sign
+        test of two maps. Not published.
     """
 
     source: str
@@ -61,11 +111,25 @@ class Score:
     n: int = 0
     parameters: Mapping[str, Any] = field(default_factory=dict)
     annotation_digest: str = ""
+    aspect: str = ""
+    resamples: Floats | None = field(default=None, compare=False, repr=False)
+    units: pd.Series | None = field(default=None, compare=False, repr=False)
 
     def row(self, metric: str) -> dict[str, Any]:
         """Give the score as a row of the metric's table; parameters become JSON."""
+        columns = {name: value for name, value in vars(self).items() if name in BENCHMARK.names}
         parameters = json.dumps(dict(self.parameters), sort_keys=True)
-        return {"metric": metric, **vars(self), "parameters": parameters}
+        return {"metric": self.name_of(metric), **columns, "parameters": parameters}
+
+    def name_of(self, metric: str) -> str:
+        """Give the metric's name with the aspect.
+
+        Examples
+        --------
+        >>> Score("controls", "none", 0.5, aspect="hits").name_of("consistency")
+        'consistency_hits'
+        """
+        return f"{metric}_{self.aspect}" if self.aspect else metric
 
 
 class Metric(Protocol):

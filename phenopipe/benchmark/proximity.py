@@ -2,7 +2,14 @@
 
 The unexpressed genes are what the correction subtracts, so after it they lie around zero on every
 arm, by construction: a bias measured on them would fall even where the correction does nothing
-for the genes that matter. They are therefore never scored, neither before nor after.
+for the genes that matter. They are therefore never scored, neither before nor after. What is left
+on the other genes is an upper bound: the error of an arm's mean, subtracted from all of them, is a
+phenotype that they share.
+
+Cross-fitting, a half of the unexpressed genes corrected by the other, would score these too. It is
+not done: pairs across the halves would each carry the other's error with a minus sign, so the drop
+would be overstated, and an arm needs twice the reference. ``docs/proximity-bias.md`` shows how to
+score a half that is held back.
 """
 
 import logging
@@ -13,27 +20,18 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from phenopipe.benchmark.metric import MapData, Score
-from phenopipe.config import BenchmarkConfig
-from phenopipe.stats import (
-    Floats,
-    GroupCosines,
-    Indices,
-    bootstrap_counts,
-    compare_groups,
-    group_cosines,
-    labelled_rows,
-    percentile_interval,
-    placements,
-    sorted_pairs,
+from phenopipe.benchmark.proximity_resamples import (
+    RankedPairs,
+    bootstrap_proximity,
+    shuffle_proximity,
 )
+from phenopipe.config import BenchmarkConfig
+from phenopipe.stats import compare_groups, labelled_rows, percentile_interval
 
 _log = logging.getLogger(__name__)
 
 # With fewer genes an arm's resamples often hold no pair: no interval is given.
 _MIN_GENES = 5
-# Ranks are kept in this many classes of equal size for the shuffles; ties count half.
-_RANKS = 1024
-_BLOCK_ROWS = 256
 
 
 def score_proximity(
@@ -65,6 +63,7 @@ def score_proximity(
         As :func:`phenopipe.stats.compare_groups`, with ``n_genes``, ``low`` and ``high`` (95%
         interval, NaN for an arm of fewer than 5 genes), and of the shuffled labels ``null``
         (mean), ``null_low``, ``null_high`` (95% band) and ``p_shuffled`` (one-sided).
+        ``resamples`` holds each row's values in the resamples.
 
     Examples
     --------
@@ -76,13 +75,13 @@ def score_proximity(
     True
     """
     unit, codes, _ = labelled_rows(embeddings, arms)
-    unit, codes = unit[codes >= 0], codes[codes >= 0]
+    ranked, codes = RankedPairs(unit[codes >= 0]), codes[codes >= 0]
     table = compare_groups(embeddings, arms)
     sizes = np.append(np.bincount(codes, minlength=len(table) - 1), len(codes))
-    resampled = bootstrap_proximity(unit, codes, n_bootstrap=n_bootstrap, seed=seed)
+    resampled = bootstrap_proximity(ranked, codes, n_bootstrap=n_bootstrap, seed=seed)
     resampled[:, sizes < _MIN_GENES] = np.nan
     bounds = np.array([percentile_interval(column) for column in resampled.T])
-    shuffled = shuffle_proximity(unit, codes, n_shuffles=n_shuffles, seed=seed)
+    shuffled = shuffle_proximity(ranked, codes, n_shuffles=n_shuffles, seed=seed)
     band = np.array([percentile_interval(column) for column in shuffled.T])
     observed = table.probability.to_numpy()
     reached = (1 + (shuffled >= observed).sum(axis=0)) / (1 + n_shuffles)
@@ -94,133 +93,8 @@ def score_proximity(
         null_low=band[:, 0],
         null_high=band[:, 1],
         p_shuffled=np.where(np.isnan(observed), np.nan, reached),
+        resamples=list(resampled.T),
     )
-
-
-def bootstrap_proximity(unit: Floats, codes: Indices, *, n_bootstrap: int, seed: int) -> Floats:
-    r"""Resample genes with replacement and measure P(within > between) in each resample.
-
-    A pair weighs the product :math:`w_i w_j` of its genes' counts. With the weighted
-    distributions :math:`F^*` of the pairs within and :math:`G^*` of those between, the
-    probability :math:`\theta = \int G\,dF` of a resample is taken as
-    :math:`\int G\,dF^* + \int (1 - F)\,dG^* - \theta`, without the product of the two
-    deviations, which is of second order. So pairs are ranked once, and a resample is a quadratic
-    form in w.
-
-    Parameters
-    ----------
-    unit
-        Rows of length 1, shape (n, d).
-    codes
-        Each row's arm, 0 … g - 1, shape (n,).
-
-    Returns
-    -------
-    ndarray, shape (n_bootstrap, g + 1)
-        Per arm, and last the genome; NaN where a resample holds no pair.
-    """
-    counts = bootstrap_counts(len(unit), n_bootstrap=n_bootstrap, seed=seed)
-    whole = sorted_pairs(unit, codes)
-    sums = np.zeros((4, n_bootstrap))
-    columns = []
-    for group in group_cosines(unit, codes):
-        own = np.sort(group.within_pairs), np.sort(group.between, axis=None)
-        columns.append(_first_order(_weighted_sums(group, counts, *own), _mean(*own)))
-        sums += _weighted_sums(group, counts, *whole)
-    return np.stack([*columns, _first_order(sums, _mean(*whole))], axis=1)
-
-
-def _weighted_sums(group: GroupCosines, counts: Floats, within: Floats, between: Floats) -> Floats:
-    if not (within.size and between.size):
-        return np.full((4, len(counts)), np.nan)
-    inner, outer = counts[:, group.rows], counts[:, group.others]
-    above = placements(group.within.ravel(), between).reshape(group.within.shape)
-    np.fill_diagonal(above, 0)
-    beaten = 1 - placements(group.between.ravel(), within).reshape(group.between.shape)
-    size = inner.sum(axis=1)
-    return np.stack(
-        [
-            ((inner @ above) * inner).sum(axis=1),
-            size**2 - (inner**2).sum(axis=1),
-            ((outer @ beaten.T) * inner).sum(axis=1),
-            size * outer.sum(axis=1),
-        ]
-    )
-
-
-def _first_order(sums: Floats, mean: float) -> Floats:
-    above, weight_within, beaten, weight_between = sums
-    with np.errstate(invalid="ignore"):
-        first_order: Floats = above / weight_within + beaten / weight_between - mean
-    return first_order.clip(0, 1)
-
-
-def _mean(within: Floats, between: Floats) -> float:
-    return float(placements(within, between).mean()) if within.size and between.size else np.nan
-
-
-def shuffle_proximity(unit: Floats, codes: Indices, *, n_shuffles: int, seed: int) -> Floats:
-    """Measure P(within > between) with the arms' labels shuffled over the genes.
-
-    The cosines stay, so they are ranked once, in classes of equal size; each gene's counts of
-    ranks, summed over an arm, less those of the pairs within, are those of the pairs between:
-    the Mann-Whitney identity without a sort. Two pairs in one class count as a tie, which moves
-    a probability by some 1e-4.
-
-    Parameters
-    ----------
-    unit
-        Rows of length 1, shape (n, d).
-    codes
-        Each row's arm, 0 … g - 1, shape (n,).
-
-    Returns
-    -------
-    ndarray, shape (n_shuffles, g + 1)
-        Per arm, and last the genome; NaN where there is no pair.
-    """
-    ranks, counts = _rank_classes(unit)
-    arms = np.arange(codes.max() + 1)
-    rng = np.random.default_rng(seed)
-    rows = []
-    for _ in range(n_shuffles):
-        shuffled = rng.permutation(codes)
-        within = np.array([_count_within(ranks, np.flatnonzero(shuffled == arm)) for arm in arms])
-        of_arms = (shuffled == arms[:, None]).astype(np.float64) @ counts
-        # In the counts of an arm's rows a pair within stands twice, once from each gene.
-        between = of_arms - 2 * within
-        total = within.sum(axis=0), between.sum(axis=0)
-        rows.append(_probability(np.vstack([within, total[0]]), np.vstack([between, total[1]])))
-    return np.array(rows)
-
-
-def _rank_classes(unit: Floats) -> tuple[NDArray[np.int16], Floats]:
-    n = len(unit)
-    every = np.zeros(n, dtype=np.int64)
-    edges = sorted_pairs(unit, every)[0]
-    edges = edges[np.linspace(0, len(edges) - 1, _RANKS - 1).astype(np.int64)] if n > 1 else edges
-    ranks = np.empty((n, n), dtype=np.int16)
-    counts = np.empty((n, _RANKS))
-    for start in range(0, n, _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        ranks[rows] = np.searchsorted(edges, unit[rows] @ unit.T)
-    for row in range(n):
-        counts[row] = np.bincount(ranks[row], minlength=_RANKS)
-        counts[row, ranks[row, row]] -= 1
-    return ranks, counts
-
-
-def _count_within(ranks: NDArray[np.int16], rows: Indices) -> Floats:
-    square = ranks[np.ix_(rows, rows)]
-    twice = np.bincount(square.ravel(), minlength=_RANKS)
-    return (twice - np.bincount(square.diagonal(), minlength=_RANKS)) / 2
-
-
-def _probability(within: Floats, between: Floats) -> Floats:
-    below = np.cumsum(between, axis=1) - between / 2
-    with np.errstate(invalid="ignore"):
-        share: Floats = (within * below).sum(axis=1) / (within.sum(axis=1) * between.sum(axis=1))
-    return share
 
 
 class ProximityBias:
@@ -273,6 +147,7 @@ def _score_rows(
             null_high=row["null_high"],
             p_value=row["p_value"],
             n=int(row["n_within"]),
+            resamples=row["resamples"],
             parameters={
                 "scored": "expressed genes: unexpressed ones are the correction's reference"
                 if left_out

@@ -2,9 +2,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from phenopipe.benchmark import MapData, score_proximity
-from phenopipe.benchmark.proximity import ProximityBias, bootstrap_proximity, shuffle_proximity
+from phenopipe.benchmark import MapData, proximity_resamples, score_proximity
+from phenopipe.benchmark.proximity import ProximityBias
+from phenopipe.benchmark.proximity_resamples import (
+    RankedPairs,
+    bootstrap_proximity,
+    shuffle_proximity,
+)
 from phenopipe.config import BenchmarkConfig
+from phenopipe.genome import arms_from_positions
 from phenopipe.stats import bootstrap_counts, compare_groups, unit_rows
 
 FAST = BenchmarkConfig(n_bootstrap=200, n_shuffles=50)
@@ -37,7 +43,7 @@ def resample_by_listing(unit, codes, counts):
 def test_resamples_are_those_of_listing_all_pairs():
     x, codes = draw_biased()
     unit = unit_rows(x)
-    found = bootstrap_proximity(unit, codes, n_bootstrap=400, seed=1)
+    found = bootstrap_proximity(RankedPairs(x), codes, n_bootstrap=400, seed=1)
     expected = resample_by_listing(unit, codes, bootstrap_counts(90, n_bootstrap=400, seed=1))
     # Of first order: the smaller the arm, the more is left.
     assert (abs(found - expected).max(axis=0) < [0.01, 0.015, 0.03, 0.08, 0.01]).all()
@@ -48,20 +54,60 @@ def test_resamples_are_those_of_listing_all_pairs():
 
 def test_shuffles_are_those_of_ranking_anew():
     x, codes = draw_biased()
-    found = shuffle_proximity(unit_rows(x), codes, n_shuffles=5, seed=3)
+    found = shuffle_proximity(RankedPairs(x), codes, n_shuffles=5, seed=3)
     rng = np.random.default_rng(3)
     expected = [compare_groups(x, rng.permutation(codes)).probability for _ in range(5)]
     np.testing.assert_allclose(found, expected, atol=5e-4)
 
 
-def test_the_shuffled_genome_of_periscope_has_the_published_spread(shared):
+def test_blocks_of_rows_change_nothing(monkeypatch):
+    x, codes = draw_biased()
+    once = bootstrap_proximity(RankedPairs(x), codes, n_bootstrap=20, seed=1)
+    monkeypatch.setattr(proximity_resamples, "_BLOCK_PAIRS", 900)  # 10 rows a block
+    again = bootstrap_proximity(RankedPairs(x), codes, n_bootstrap=20, seed=1)
+    np.testing.assert_allclose(again, once, atol=1e-6)
+
+
+def test_classes_rank_as_the_cosines_do():
+    x, _ = draw_biased()
+    ranked, rows = RankedPairs(x), np.arange(90)
+    classes, cosines = ranked.classes(rows), unit_rows(x) @ unit_rows(x).T
+    order = np.argsort(cosines, axis=None)
+    assert (np.diff(classes.ravel()[order]) >= -1).all()  # neighbours in float32 may swap
+    assert np.bincount(classes[np.triu_indices(90, 1)], minlength=1024).max() < 20
+    np.testing.assert_array_equal(ranked.counts.sum(axis=1), 89)
+
+
+@pytest.fixture(scope="module")
+def periscope(shared):
+    """Give the map of PERISCOPE, its arms and its score."""
     x = pd.read_csv(shared("maps/HeLa_HPLM_hit_list_PCA.csv"), index_col=0)
-    # Half of the map's genes, for time; the published spread is 0.0009 on all of them.
-    unit = unit_rows(x.to_numpy()[::2])
-    codes = np.random.default_rng(0).choice(41, size=len(unit))
-    genome = shuffle_proximity(unit, codes, n_shuffles=40, seed=0)[:, -1]
+    names = ["gene", "chrom", "start", "end"]
+    genes = pd.read_csv(
+        shared("genes/hg38_gencode_v27.txt"), sep="\t", names=names, usecols=range(4)
+    ).drop_duplicates("gene")
+    centromeres = pd.read_csv(shared("genes/centromeres_hg38.tsv"), sep="\t")
+    arms = arms_from_positions(genes, centromeres).reindex(x.index).fillna("").to_numpy()
+    return x, arms, score_proximity(x, arms, n_bootstrap=200, n_shuffles=40)
+
+
+def test_the_bias_of_periscope_is_the_published_one_with_its_interval(periscope):
+    table = periscope[-1]
+    genome = table.loc["genome"]
+    assert round(genome.probability, 3) == 0.538
+    assert 0.52 < genome.low < 0.538 < genome.high < 0.56
+    top = table.drop("genome").nlargest(3, "probability")
+    assert top.probability.round(3).to_dict() == {"17p": 0.675, "8p": 0.638, "15q": 0.621}
+    assert (top.low > top.null_high).all()
+
+
+def test_the_shuffled_genome_of_periscope_has_the_published_spread(periscope):
+    x, arms, table = periscope
+    assert table.null["genome"] == pytest.approx(0.5, abs=0.001)
+    codes = pd.factorize(arms[arms != ""])[0]
+    genome = shuffle_proximity(RankedPairs(x[arms != ""]), codes, n_shuffles=40, seed=1)[:, -1]
     assert genome.mean() == pytest.approx(0.4999, abs=0.0009)
-    assert 0.0004 < genome.std() < 0.003
+    assert 0.0005 < genome.std() < 0.0015  # published: 0.0009
 
 
 def test_an_arm_that_shares_a_phenotype_stands_out_of_its_band():

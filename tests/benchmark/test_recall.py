@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from phenopipe.benchmark import MapData, relationship_recall
 from phenopipe.benchmark.annotations import Annotation, read_annotations
-from phenopipe.benchmark.recall import RelationshipRecall
+from phenopipe.benchmark.recall import RelationshipRecall, _shuffle_within
 from phenopipe.config import BenchmarkConfig
 from phenopipe.errors import InputError
 
@@ -40,6 +40,7 @@ def test_recall_of_periscope_is_the_published_one(shared):
     recalls = {
         annotation.source: relationship_recall(x, x.index, annotation.pairs, n_bootstrap=100)
         for annotation in read_annotations(shared("annotations"))
+        if annotation.kind == "pairs"
     }
     assert {name: (round(r.recall, 4), r.n_pairs) for name, r in recalls.items()} == {
         "CORUM": (0.1563, 8179),
@@ -114,16 +115,20 @@ def test_input_that_cannot_be_scored(labels, thresholds, message):
         relationship_recall(np.eye(3), labels, [("A", "B")], thresholds)
 
 
-def score(pairs, *, seed=0, x=None):
+def score_all(pairs, *, seed=0, x=None, arms=None):
     annotation = Annotation("pathways", "abc", pd.DataFrame(pairs, columns=["entity1", "entity2"]))
     data = MapData(
         embeddings={"none": draw_map() if x is None else x},
         labels=np.array(NAMES, dtype=object),
-        arms=np.full(40, "", dtype=object),
+        arms=np.full(40, "", dtype=object) if arms is None else arms,
         unexpressed=np.zeros(40, dtype=bool),
         annotations=[annotation],
     )
-    (found,) = RelationshipRecall().score(data, BenchmarkConfig(n_bootstrap=200, seed=seed))
+    return RelationshipRecall().score(data, BenchmarkConfig(n_bootstrap=200, seed=seed))
+
+
+def score(pairs, **options):
+    (found,) = score_all(pairs, **options)
     return found
 
 
@@ -143,3 +148,57 @@ def test_the_metric_says_where_no_pair_is_known(caplog):
     assert np.isnan([found.value, found.low, found.p_value, found.null_low]).all()
     assert found.n == 0
     assert "pathways: no known pair of it is in the map" in caplog.text
+
+
+def draw_biased(seed=0):
+    """Draw a map whose first twenty genes share a profile, as neighbours on an arm do."""
+    x = draw_map(seed, d=12)
+    x[:20] += 2.0
+    return x, np.repeat(np.array(["1p", "2q", ""], dtype=object), [20, 15, 5])
+
+
+def test_pairs_within_and_across_arms_are_recalled_in_the_tails_of_all_pairs():
+    x, arms = draw_biased()
+    pairs = [(a, b) for a in NAMES for b in NAMES if a < b and hash_of(a + b) % 3 == 0]
+    every, within, across = score_all(pairs, x=x, arms=arms)
+    assert [s.aspect for s in (every, within, across)] == ["", "within_arms", "across_arms"]
+    arm_of = dict(zip(NAMES, arms, strict=True))
+    for found, same in ((within, True), (across, False)):
+        chosen = [
+            (a, b) for a, b in pairs if arm_of[a] and arm_of[b] and (arm_of[a] == arm_of[b]) is same
+        ]
+        expected = relationship_recall(x, NAMES, chosen, n_bootstrap=200)
+        assert (found.value, found.n) == (expected.recall, len(chosen))
+        assert (found.low, found.high) == expected.interval
+    # Two of the last five genes, which have no arm, are in neither.
+    assert every.n > within.n + across.n
+    assert (every.null, every.parameters["names_shuffled"]) == (pytest.approx(0.1), "over the map")
+
+
+def hash_of(text):
+    return sum(map(ord, text)) * 7919 % 1009
+
+
+def test_the_null_of_pairs_on_one_arm_is_what_their_arms_alone_give():
+    x, arms = draw_biased()
+    pairs = list(pairwise(NAMES))
+    _, within, across = score_all(pairs, x=x, arms=arms)
+    on_arm = [(a, b) for a in NAMES[:20] for b in NAMES[:20] if a < b]
+    on_arm += [(a, b) for a in NAMES[20:35] for b in NAMES[20:35] if a < b]
+    share = relationship_recall(x, NAMES, on_arm, n_bootstrap=100).recall
+    # Of 33 neighbours 19 are on the biased arm, of all pairs on one arm 190 of 295.
+    assert within.null == pytest.approx(share, abs=0.06)
+    assert within.null > 0.12
+    assert within.null_low <= within.value <= within.null_high
+    assert across.null < 0.1
+
+
+def test_shuffles_keep_names_within_their_arms():
+    groups = np.array([0, 1, -1, 0, 1, 1, -1, 0])
+    orders = np.array(list(_shuffle_within(groups, n_shuffles=300, seed=0)))
+    assert (np.sort(orders, axis=1) == np.arange(8)).all()
+    assert (groups[orders] == groups).all()
+    for row in range(8):
+        fellows = np.flatnonzero(groups == groups[row])
+        shares = [(orders[:, row] == fellow).mean() for fellow in fellows]
+        np.testing.assert_allclose(shares, 1 / len(fellows), atol=0.1)

@@ -1,49 +1,32 @@
 import json
-from datetime import UTC, datetime
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import xarray as xr
 
 from phenopipe.benchmark import benchmark_map, relationship_recall
 from phenopipe.config import BenchmarkConfig
 from phenopipe.errors import InputError
-from phenopipe.lake import Lake, Recipe, map_part
+from phenopipe.lake import Lake, map_part
 from phenopipe.schema import BENCHMARK, check_table
 from phenopipe.stats import compare_groups
+from tests.benchmark.lake import GENES, publish_map, write_annotations
 
-GENES = [f"G{i:02d}" for i in range(60)]
-CONFIG = BenchmarkConfig(n_bootstrap=100, n_shuffles=20)
-
-
-def publish_map(lake, *, correct="arms", seed=0):
-    rng = np.random.default_rng(seed)
-    raw = rng.normal(size=(60, 6)).astype(np.float32)
-    raw[:20] += 1
-    corrected = raw.copy()
-    corrected[:20] -= 1 if correct == "arms" else 0
-    one = ("perturbation",)
-    dataset = xr.Dataset(
-        {
-            "embedding": (("perturbation", "feature"), corrected),
-            "embedding_uncorrected": (("perturbation", "feature"), raw),
-            "gene": (one, np.array(GENES, dtype=object)),
-            "arm": (one, np.repeat(np.array(["1p", "1q", ""], dtype=object), 20)),
-            "unexpressed": (one, np.arange(60) % 4 == 0),
-        },
-        coords={"perturbation": np.array(GENES, dtype=object)},
-        attrs={"correct": correct},
-    )
-    thing = map_part("demo", "map.zarr")
-    with lake.writing(thing):
-        with lake.draft(thing) as path:
-            dataset.to_zarr(path, zarr_format=3, consolidated=False)
-        recipe = Recipe("map", 1, {}, {"seed": seed, "correct": correct})
-        lake.publish(thing, recipe, counts={}, started=datetime.now(UTC))
-    return dataset
+CONFIG = BenchmarkConfig(n_bootstrap=100, n_shuffles=20, n_null=100)
+ON_MAP = {
+    "cluster_separation": ["complexes"],
+    "cluster_separation_hits": ["complexes"],
+    "proximity_bias": ["1p", "1q", "genome"],
+    "relationship_recall": ["others", "pathways"],
+    "relationship_recall_across_arms": ["pathways"],
+    "relationship_recall_within_arms": ["pathways"],
+}
+ON_WELLS = {
+    **{f"consistency{aspect}": ["controls"] for aspect in ("", "_hits")},
+    **{f"magnitude{aspect}": ["controls"] for aspect in ("", "_hits")},
+    **{f"replicate_map{aspect}": ["controls", "other perturbations"] for aspect in ("", "_hits")},
+}
 
 
 @pytest.fixture
@@ -53,18 +36,26 @@ def lake(tmp_path):
 
 @pytest.fixture
 def annotations(tmp_path):
-    folder = tmp_path / "annotations"
-    folder.mkdir()
-    pairs = pairwise(GENES)
-    lines = "\n".join(f"{a},{b}" for a, b in pairs)
-    (folder / "pathways.txt").write_text(f"entity1,entity2\n{lines}\n")
-    (folder / "others.txt").write_text("entity1,entity2\nX,Y\n")
-    return folder
+    return write_annotations(tmp_path / "annotations")
 
 
 def read_scores(lake):
     table = pq.read_table(lake.path(map_part("demo", "benchmark.parquet")))
     return check_table(table, BENCHMARK, where="benchmark.parquet").to_pandas()
+
+
+def list_keys(expected):
+    return {
+        (metric, source, correction)
+        for metric, sources in expected.items()
+        for source in sources
+        for correction in ("arms", "none")
+    }
+
+
+def keys_of(scores):
+    keys = scores[["metric", "source", "correction"]]
+    return set(keys.itertuples(index=False, name=None))
 
 
 def test_a_map_is_scored_before_and_after_its_correction(lake, annotations):
@@ -77,17 +68,13 @@ def test_a_map_is_scored_before_and_after_its_correction(lake, annotations):
         on_progress=lambda done, total: seen.append((done, total)),
     )
     scores = read_scores(lake)
-    keys = scores[["metric", "source", "correction"]]
-    assert keys.to_numpy().tolist() == [
-        [metric, source, correction]
-        for metric, sources in (
-            ("proximity_bias", ["1p", "1q", "genome"]),
-            ("relationship_recall", ["others", "pathways"]),
-        )
-        for source in sources
-        for correction in ("arms", "none")
-    ]
-    assert (ref.computed, ref.counts["rows"], seen) == (True, 10, [(1, 2), (2, 2)])
+    assert list_keys(ON_MAP) <= keys_of(scores)
+    assert not keys_of(scores) & list_keys(ON_WELLS)
+    in_order = scores.sort_values(["metric", "source", "correction"], ignore_index=True)
+    pd.testing.assert_frame_equal(scores, in_order)
+    assert ref.computed
+    assert ref.counts["rows"] == len(scores)
+    assert seen == [(done, ref.counts["metrics"]) for done in range(1, ref.counts["metrics"] + 1)]
     values = scores.set_index(["metric", "source", "correction"])
     pairs = pd.read_csv(annotations / "pathways.txt")
     kept = ~dataset["unexpressed"].to_numpy()
@@ -99,9 +86,23 @@ def test_a_map_is_scored_before_and_after_its_correction(lake, annotations):
         assert (row.n, row.null) == (59, pytest.approx(0.10))
         bias = compare_groups(x[kept], dataset["arm"].to_numpy()[kept])
         row = values.loc["proximity_bias", "genome", correction]
-        assert (row.value, row.p_value) == (bias.probability["genome"], bias.p_value["genome"])
+        assert row.value == pytest.approx(bias.probability["genome"])
+        assert row.p_value == pytest.approx(bias.p_value["genome"])
         assert json.loads(row.parameters)["n_genes"] == 30
     assert np.isnan(values.loc["relationship_recall", "others", "arms"].value)
+
+
+def test_replicates_are_scored_where_the_map_keeps_its_wells(lake, annotations):
+    publish_map(lake, wells=True)
+    benchmark_map(lake, name="demo", annotations=annotations, config=CONFIG)
+    scores = read_scores(lake)
+    assert list_keys(ON_MAP | ON_WELLS) <= keys_of(scores)
+    values = scores.set_index(["metric", "source", "correction"])
+    for metric in ("consistency", "magnitude", "replicate_map"):
+        row = values.loc[metric, "controls", "none"]
+        assert row.null < row.low < row.value < row.high
+        assert row.n == 60
+        assert 0 < values.loc[f"{metric}_hits", "controls", "none"].value <= 1
 
 
 def test_an_uncorrected_map_has_no_score_after_correction(lake, annotations):
@@ -111,7 +112,7 @@ def test_an_uncorrected_map_has_no_score_after_correction(lake, annotations):
 
 
 def test_a_second_run_returns_at_once_and_a_fresh_one_writes_the_same_bytes(lake, annotations):
-    publish_map(lake)
+    publish_map(lake, wells=True)
     first = benchmark_map(lake, name="demo", annotations=annotations, config=CONFIG)
     again = benchmark_map(lake, name="demo", annotations=annotations, config=CONFIG)
     assert (again.computed, again.key, again.counts) == (False, first.key, first.counts)
@@ -134,6 +135,18 @@ def test_what_the_scores_rest_on_makes_them_stale(lake, annotations):
     publish_map(lake, seed=1)
     assert run().computed
     assert not run().computed
+
+
+def test_pins_guard_the_annotations_and_change_nothing_else(lake, annotations):
+    publish_map(lake)
+    first = benchmark_map(lake, name="demo", annotations=annotations, config=CONFIG)
+    digests = lake.manifest(map_part("demo", "benchmark.parquet")).inputs
+    pinned = CONFIG.model_copy(update={"pins": {"pathways.txt": digests["source:pathways"]}})
+    again = benchmark_map(lake, name="demo", annotations=annotations, config=pinned)
+    assert (again.computed, again.key) == (False, first.key)
+    (annotations / "pathways.txt").write_text("entity1,entity2\nG00,G05\n")
+    with pytest.raises(InputError, match=r"expected pathways\.txt in .* with the digest"):
+        benchmark_map(lake, name="demo", annotations=annotations, config=pinned)
 
 
 def test_a_map_that_is_not_there(lake, annotations):
