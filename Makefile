@@ -5,12 +5,14 @@ STAMP := .venv/.installed
 TEST_STAMP := .venv/.installed-tests
 BENCH := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
+PEERS := .venv-peers/bin
+PEERS_STAMP := .venv-peers/.installed
 
 # Prefect: a server of its own for each run, and not a word home.
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test lint bench bench-maps lock clean
 
 demo: $(STAMP)
 	@test -f demo/screen/truth/truth.json || $(BIN)/phenopipe simulate demo/screen
@@ -47,6 +49,18 @@ $(BENCH_STAMP): pyproject.toml constraints.txt benchmarks/requirements.txt
 		--requirement benchmarks/requirements.txt
 	touch $@
 
+# Maps beside their peers, which have an environment of their own.
+bench-maps: $(BENCH_STAMP) $(PEERS_STAMP)
+	$(BENCH)/python -m benchmarks.maps --peers $(PEERS)/python
+	$(BENCH)/python -m benchmarks.maps_scale
+
+$(PEERS_STAMP): benchmarks/maps-requirements.txt
+	test -d .venv-peers || $(PYTHON) -m venv .venv-peers
+	$(PEERS)/python -m pip install --quiet --requirement benchmarks/maps-requirements.txt
+	$(PEERS)/python -m pip install --quiet --no-deps --upgrade --target .venv-peers/for-proxbias \
+		efaar_benchmarking==0.1.0
+	touch $@
+
 # Bring the lock to what pyproject.toml asks for: one resolution for every Python and platform, no
 # index address in it. Upgrades are made one by one, with --upgrade-package.
 lock:
@@ -54,4 +68,4 @@ lock:
 		--no-annotate --no-header pyproject.toml --output-file constraints.txt
 
 clean:
-	rm -rf demo .bench .venv .venv-bench
+	rm -rf demo .bench .venv .venv-bench .venv-peers
