@@ -93,9 +93,9 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Tell what moved between two maps, and what chance gives."""
-    from phenopipe.maps.diff import compare_maps
+    from phenopipe.maps.diff import diff_maps
 
-    found = compare_maps(Lake(root), a, b, top=top)
+    found = diff_maps(Lake(root), a, b, top=top)
     if as_json:
         facts = {name: value for name, value in vars(found).items() if name not in _DIFF_TABLES}
         facts |= {name: asdict(facts[name]) for name in ("correlation", "overlap")}

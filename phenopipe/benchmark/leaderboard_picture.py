@@ -11,8 +11,9 @@ from matplotlib.lines import Line2D
 
 from phenopipe.errors import InputError
 
-# Blue and vermillion of Okabe & Ito (2008), which colour-blind readers tell apart; and two shapes.
-STYLES = {"none": ("#0072B2", "o"), "arms": ("#D55E00", "D")}
+# Before and after as in the report: vermillion and blue of Okabe & Ito (2008), which colour-blind
+# readers tell apart; and two shapes.
+STYLES = {"none": ("#D55E00", "o"), "arms": ("#0072B2", "D")}
 _OTHER_STYLE = ("#000000", "s")
 _CHANCE = "#666666"
 _APART = 0.16

@@ -2,6 +2,7 @@
 
 from phenopipe.maps.align import TVN, CenterScale, PCACenterScale, Sphering, load_alignment
 from phenopipe.maps.build import build_map
+from phenopipe.maps.diff import diff_maps
 from phenopipe.maps.proximity import correct_arms, proximity_bias
 from phenopipe.maps.proximity_genes import (
     proximity_along_arm,
@@ -18,6 +19,7 @@ __all__ = [
     "Sphering",
     "build_map",
     "correct_arms",
+    "diff_maps",
     "load_alignment",
     "open_map",
     "proximity_along_arm",

@@ -79,7 +79,7 @@ class MapDiff:
     pairs: pd.DataFrame
 
 
-def compare_maps(lake: Lake, a: str, b: str, *, top: int = 10, seed: int = 0) -> MapDiff:
+def diff_maps(lake: Lake, a: str, b: str, *, top: int = 10, seed: int = 0) -> MapDiff:
     """Tell what moved between two published maps.
 
     Only cosines are compared, so the maps may be of different models and widths. A perturbation

@@ -5,7 +5,7 @@ from scipy.stats import ortho_group, pearsonr
 from phenopipe.errors import InputError
 from phenopipe.lake import Lake
 from phenopipe.maps import relations
-from phenopipe.maps.diff import RankedRows, compare_maps, compare_pairs, compare_profiles
+from phenopipe.maps.diff import RankedRows, compare_pairs, compare_profiles, diff_maps
 from tests.maps.published import publish_map
 
 NAMES = [f"G{i:03d}" for i in range(120)]
@@ -106,30 +106,30 @@ def test_the_strongest_pairs_come_with_their_ranks_in_both():
 
 
 def test_two_published_maps_are_compared_where_they_overlap(lake):
-    found = compare_maps(lake, "before", "after")
+    found = diff_maps(lake, "before", "after")
     assert (found.shared, found.gained, found.lost) == (118, ("NEW",), ("G118", "G119"))
     assert set(found.perturbations["perturbation"][:6]) == set(MOVED)
     for agreement in (found.correlation, found.overlap):
         assert agreement.low < agreement.mean < agreement.high
         assert agreement.null_high < agreement.low
-    assert found.perturbations.equals(compare_maps(lake, "before", "after").perturbations)
+    assert found.perturbations.equals(diff_maps(lake, "before", "after").perturbations)
 
 
 def test_the_interval_holds_the_mean_of_most_resamples(lake):
-    found = compare_maps(lake, "before", "after")
+    found = diff_maps(lake, "before", "after")
     sample = found.perturbations["correlation"].to_numpy()
     spread = sample.std() / np.sqrt(len(sample))
     assert found.correlation.high - found.correlation.low == pytest.approx(3.92 * spread, rel=0.15)
 
 
 def test_a_map_is_the_same_as_itself(lake):
-    found = compare_maps(lake, "before", "before")
+    found = diff_maps(lake, "before", "before")
     np.testing.assert_allclose(found.perturbations["correlation"], 1, atol=1e-6)
     assert (found.overlap.mean, found.gained, found.lost) == (1, (), ())
 
 
 def test_maps_that_share_too_little_are_refused(lake):
     with pytest.raises(InputError, match="at least 10 perturbations that before and other share"):
-        compare_maps(lake, "before", "other")
+        diff_maps(lake, "before", "other")
     with pytest.raises(InputError, match="phenopipe map"):
-        compare_maps(lake, "before", "none")
+        diff_maps(lake, "before", "none")
