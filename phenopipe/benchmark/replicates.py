@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -106,10 +107,13 @@ def runs(codes: Indices) -> Iterator[tuple[int, slice]]:
     --------
     >>> list(runs(np.array([3, 3, 8])))
     [(3, slice(0, 2, None)), (8, slice(2, 3, None))]
+    >>> list(runs(np.array([], dtype=np.int64)))
+    []
     """
-    starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    for start, stop in zip(starts, [*starts[1:], len(codes)], strict=True):
-        yield int(codes[start]), slice(int(start), int(stop))
+    ends = np.append(np.flatnonzero(np.diff(codes, prepend=-1)), len(codes)).tolist()
+    for start, stop in pairwise(ends):
+        if start < stop:
+            yield int(codes[start]), slice(start, stop)
 
 
 def _cut(codes: Indices, at_most: int) -> Iterator[slice]:

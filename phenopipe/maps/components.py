@@ -16,6 +16,8 @@ _RANK_TOLERANCE = 1e-10
 
 # Controls for each component that "auto" keeps.
 _PER_COMPONENT = 8
+# It keeps so many though there are fewer controls, if each batch has two for each.
+_LEAST = 8
 
 
 class ComponentAlignment(Alignment):
@@ -85,11 +87,15 @@ def supported_components(counts: list[int]) -> int:
     chance (Marchenko & Pastur 1967), and dividing by them buries the rest. On four plates of
     CPJUMP1 with 64 DMSO wells each (904 features; 81% of compounds consistent as they are) TVN
     leaves 78% with 32 components, 62% with 100 and 52% with all; sphering with 32 leaves 81%. And
-    one for two controls of the smallest batch, by which this batch is whitened.
+    one for two controls of the smallest batch, by which this batch is whitened. A screen of few
+    controls keeps eight all the same, where two controls stand for each: in fewer dimensions
+    nothing can be told apart.
 
     Examples
     --------
     >>> supported_components([64, 64, 64, 64]), supported_components([256])
     (32, 32)
+    >>> supported_components([12]), supported_components([12, 12])
+    (6, 6)
     """
-    return max(1, min(sum(counts) // _PER_COMPONENT, min(counts) // 2))
+    return max(1, min(max(sum(counts) // _PER_COMPONENT, _LEAST), min(counts) // 2))

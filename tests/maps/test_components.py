@@ -51,7 +51,7 @@ def test_a_number_is_capped_at_half_of_all_controls(kind, caplog):
     assert fitted.n_components_ == 20
     assert fitted.cap.startswith("20 of 30 components kept: the rank of all 40 controls is 39")
     assert "40 controls for 20 components" in caplog.text
-    assert '"auto" keeps 5' in caplog.text
+    assert '"auto" keeps 8' in caplog.text
 
 
 def test_all_components_on_few_controls_are_given_with_a_warning(caplog):
