@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 _RANK_TOLERANCE = 1e-10
 
 # Controls for each component that "auto" keeps.
-_PER_COMPONENT = 8
+_PER_COMPONENT = 4
 # It keeps so many though there are fewer controls, if each batch has two for each.
 _LEAST = 8
 
@@ -83,7 +83,7 @@ class ComponentAlignment(Alignment):
 def supported_components(counts: list[int]) -> int:
     """Give how many components batches of so many controls support: what ``"auto"`` keeps.
 
-    One for eight controls of all batches: with fewer the least variances are far too small by
+    One for four controls of all batches: with fewer the least variances are far too small by
     chance (Marchenko & Pastur 1967), and dividing by them buries the rest. On four plates of
     CPJUMP1 with 64 DMSO wells each (904 features; 81% of compounds consistent as they are) TVN
     leaves 78% with 32 components, 62% with 100 and 52% with all; sphering with 32 leaves 81%. And
@@ -94,7 +94,7 @@ def supported_components(counts: list[int]) -> int:
     Examples
     --------
     >>> supported_components([64, 64, 64, 64]), supported_components([256])
-    (32, 32)
+    (32, 64)
     >>> supported_components([12]), supported_components([12, 12])
     (6, 6)
     """

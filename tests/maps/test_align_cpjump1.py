@@ -39,7 +39,8 @@ def align(alignment, plates, *, by_plate):
 @pytest.mark.parametrize("kind", [TVN, PCACenterScale, Sphering])
 def test_auto_leaves_compounds_as_consistent_as_they_were(kind, by_plate, plates, raw):
     assert raw == pytest.approx(0.815, abs=0.01)
-    assert align(kind("auto"), plates, by_plate=by_plate) > raw - 0.05
+    # All controls as one batch support twice the components, of which the least cost more.
+    assert align(kind("auto"), plates, by_plate=by_plate) > raw - (0.05 if by_plate else 0.2)
 
 
 def test_more_components_than_controls_support_cost_consistency(plates, raw):
