@@ -9,6 +9,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from distributed import Client, Future, wait
@@ -80,8 +81,7 @@ class Engine:
                     self._settle(future)
                 on_settled()
         except InputError:
-            self._end_early(keep=False)
-            clear_pieces(self._job.lake, [piece.thing for piece in self._published])
+            self._withdraw()
             raise
 
     def _stop(self) -> bool:
@@ -92,6 +92,15 @@ class Engine:
             self._stopping = True
             self._end_early(keep=True)
         return bool(self._in_hand)
+
+    def _withdraw(self) -> None:
+        """Remove what this run has published, and what its workers were publishing just now."""
+        self._end_early(keep=False)
+        with self._client.as_current(), suppress(TimeoutError):
+            wait(list(self._in_hand), timeout=self._job.patience_s)
+        ended = [future.result() for future in self._in_hand if future.status == "finished"]
+        late = [one.piece for one in ended if isinstance(one, Stretch) and one.piece]
+        clear_pieces(self._job.lake, [piece.thing for piece in [*self._published, *late]])
 
     def _end_early(self, *, keep: bool) -> None:
         try:

@@ -2,19 +2,23 @@
 
 import json
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
 import onnxruntime
 import pytest
 
+from phenopipe import compute
 from phenopipe.cli import main
 from phenopipe.config import EmbedConfig
 from phenopipe.embed import embed_plate
+from phenopipe.embed.field import embed_crops
+from phenopipe.embed.pieces import publish_piece
 from phenopipe.errors import InputError
 from phenopipe.lake import Recipe, Thing, embeddings, model_folder
 from phenopipe.models.providers import PROVIDERS
-from phenopipe.plates import PlateKey
+from phenopipe.plates import FieldKey, PlateKey, Well
 from tests.embed.graphs import FAILS, add_model, describe, make_model
 
 KEY = PlateKey("HUVEC-1", "Plate3")
@@ -123,6 +127,31 @@ def test_the_command_says_so_and_ends_with_2(refused, plate, monkeypatch, capsys
     (sentence,) = [line for line in told.err.splitlines() if line.startswith("phenopipe: ")]
     assert said in sentence
     assert "Traceback" not in told.err
+    assert_nothing_is_left(plate.lake)
+
+
+def test_a_piece_that_is_being_published_as_another_fails_is_removed_too(plate, monkeypatch):
+    """The worker's word of it comes when the run is over."""
+    failed = threading.Event()
+
+    def publish_late(lake, table, recipe, embedded, **facts):
+        if embedded[0].field == FieldKey(Well.parse("B11"), 1):
+            failed.wait(5)
+        return publish_piece(lake, table, recipe, embedded, **facts)
+
+    def embed_and_tell(crops, session, plan):
+        try:
+            return embed_crops(crops, session, plan)
+        except InputError:
+            failed.set()
+            raise
+
+    monkeypatch.setattr("phenopipe.embed.worker.publish_piece", publish_late)
+    monkeypatch.setattr("phenopipe.embed.worker.embed_crops", embed_and_tell)
+    a_field_that_gives_nan(plate)
+    with compute.client("threads") as client, pytest.raises(InputError, match="finite"):
+        embed_plate(plate.lake, KEY, model="sums", client=client)
+    assert failed.is_set()
     assert_nothing_is_left(plate.lake)
 
 
