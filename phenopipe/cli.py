@@ -26,11 +26,18 @@ from phenopipe.config import (
     IngestConfig,
     Per,
     Provider,
-    Settings,
     override,
-    read_settings,
 )
-from phenopipe.console import AsJson, Root, log_to_stderr, run_each, show_progress, show_rows
+from phenopipe.console import (
+    AsJson,
+    Root,
+    SettingsFile,
+    choose_settings,
+    log_to_stderr,
+    run_each,
+    show_progress,
+    show_rows,
+)
 from phenopipe.errors import InputError
 from phenopipe.lake import Lake
 
@@ -55,9 +62,6 @@ app.command()(rescue)
 ModelName = Annotated[str, typer.Option("--model", help="The model's name.")]
 Compute = Annotated[
     str, typer.Option("--compute", help="threads, local, cuda, slurm or a scheduler's address.")
-]
-SettingsFile = Annotated[
-    Path | None, typer.Option("--settings", help="An assay's settings: TOML, a table a stage.")
 ]
 
 # Between two looks at a landing zone.
@@ -131,7 +135,7 @@ def ingest(
     from phenopipe.ingest import find_platemap, find_plates, ingest_plate
 
     config = override(
-        _read_settings(settings).ingest,
+        choose_settings(settings).ingest,
         layout=layout,
         pattern=pattern,
         channels=channels,
@@ -172,7 +176,7 @@ def watch(
     from phenopipe.ingest.arrival import TROUBLED
     from phenopipe.ingest.watch import scan_landing
 
-    lake, config = Lake(root), override(_read_settings(settings).ingest, layout=layout)
+    lake, config = Lake(root), override(choose_settings(settings).ingest, layout=layout)
     look = partial(
         scan_landing,
         source,
@@ -207,7 +211,7 @@ def qc(
     """Compare an experiment's plates, and tell the verdict on each."""
     from phenopipe.ingest import judge_batch, summarise_qc
 
-    lake, config = Lake(root), _read_settings(settings).ingest.qc
+    lake, config = Lake(root), choose_settings(settings).ingest.qc
     found = {key.experiment for key in catalogue.list_plates(lake)}
     rows = []
     for one in sorted(found if experiment is None else {experiment}):
@@ -243,7 +247,7 @@ def embed(
 
     lake = Lake(root)
     config = override(
-        _read_settings(settings).embed,
+        choose_settings(settings).embed,
         include_failed=include_failed,
         provider=provider,
         edge=edge,
@@ -329,10 +333,6 @@ def _show_news(seen: "Sequence[Sighting]", source: Path) -> None:
     rows = [sighting.as_row() for sighting in seen if sighting.why]
     show_rows(rows, title=str(source))
     print(f"{len(seen):,} plates, {len(seen) - len(rows):,} of them ingested before")
-
-
-def _read_settings(path: Path | None) -> Settings:
-    return Settings() if path is None else read_settings(path)
 
 
 def _number(text: str | None) -> str | int | None:

@@ -9,33 +9,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phenopipe.config import BenchmarkConfig, read_settings
-from phenopipe.console import AsJson, Root, run_each, show_rows
+from phenopipe.console import (
+    AsJson,
+    MapName,
+    Root,
+    SettingsFile,
+    choose_settings,
+    run_each,
+    show_rows,
+)
 from phenopipe.lake import Lake, MapRef
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_MapName = Annotated[str, typer.Option("--map", help="The map's name.")]
-_Settings = Annotated[
-    Path | None, typer.Option("--settings", help="An assay's settings: TOML, a table a stage.")
-]
-
 
 def benchmark(
     root: Root,
-    name: _MapName,
+    name: MapName,
     annotations: Annotated[Path, typer.Option(help="A folder of known relationships.")],
     against: Annotated[
         str | None, typer.Option(help="Another map, to compare with on the same perturbations.")
     ] = None,
-    settings: _Settings = None,
+    settings: SettingsFile = None,
 ) -> None:
     """Score a map against what is known, and write its report; or compare it with another map."""
     from phenopipe.benchmark import benchmark_map, compare_maps, read_comparison
     from phenopipe.report import summarise_map, write_report
 
-    lake, config = Lake(root), _read_config(settings)
+    lake, config = Lake(root), choose_settings(settings).benchmark
     given: dict[str, Any] = {"name": name, "annotations": annotations, "config": config}
     stages: dict[str, Callable[..., MapRef]] = {
         "scores": partial(benchmark_map, lake, **given),
@@ -82,10 +84,6 @@ def _records(table: "pd.DataFrame") -> list[dict[str, Any]]:
 
 def _spell(metric: object) -> str:
     return str(metric).replace("_", " ")
-
-
-def _read_config(path: Path | None) -> BenchmarkConfig:
-    return BenchmarkConfig() if path is None else read_settings(path).benchmark
 
 
 def _tell_difference(row: dict[str, Any]) -> dict[str, Any]:

@@ -4,19 +4,21 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from phenopipe.config import HitsConfig, read_settings
-from phenopipe.console import AsJson, Root, show_progress, show_rows
+from phenopipe.console import (
+    AsJson,
+    MapName,
+    Root,
+    SettingsFile,
+    choose_settings,
+    show_progress,
+    show_rows,
+)
 from phenopipe.lake import Lake
 
-_MapName = Annotated[str, typer.Option("--map", help="The map's name.")]
-_Settings = Annotated[
-    Path | None, typer.Option("--settings", help="An assay's settings: TOML, a table a stage.")
-]
 _Fdr = Annotated[
     float, typer.Option("--fdr", min=0, max=1, help="False discovery rate of what is listed.")
 ]
@@ -27,10 +29,10 @@ _Rows = list[dict[str, Any]]
 
 def hits(
     root: Root,
-    name: _MapName,
+    name: MapName,
     fdr: _Fdr = 0.05,
     top: _Top = 20,
-    settings: _Settings = None,
+    settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """List the perturbations that differ from their negative controls, the strongest first."""
@@ -38,7 +40,7 @@ def hits(
 
     lake = Lake(root)
     with show_progress(f"hits {name}") as on_progress:
-        call_hits(lake, name=name, config=_read_config(settings), on_progress=on_progress)
+        call_hits(lake, name=name, config=choose_settings(settings).hits, on_progress=on_progress)
     rows: _Rows = read_hits(lake, name).to_pylist()
     for row in rows:
         row["active"] = row["fdr"] is not None and row["fdr"] <= fdr
@@ -56,7 +58,7 @@ def hits(
 
 def rescue(
     root: Root,
-    name: _MapName,
+    name: MapName,
     disease: Annotated[
         list[str], typer.Option(help="A gene or perturbation of the map; may be given again.")
     ],
@@ -66,7 +68,7 @@ def rescue(
     ] = "auto",
     fdr: _Fdr = 0.05,
     top: _Top = 20,
-    settings: _Settings = None,
+    settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank compounds by how near to health they bring a disease's cells."""
@@ -75,7 +77,7 @@ def rescue(
     lake = Lake(root)
     with show_progress(f"rescue {name}") as on_progress:
         rank = partial(rank_rescue, lake, name=name, disease=disease, design=design)
-        rank(config=_read_config(settings), on_progress=on_progress)
+        rank(config=choose_settings(settings).hits, on_progress=on_progress)
     table = read_rescue(lake, name, disease)
     rows: _Rows = sorted(table.to_pylist(), key=_by_design_and_rank)
     if as_json:
@@ -158,7 +160,3 @@ def _by_design_and_rank(row: Mapping[str, Any]) -> tuple[bool, float]:
 
 def _blank(value: float | None) -> float | str:
     return "" if value is None else value
-
-
-def _read_config(path: Path | None) -> HitsConfig:
-    return HitsConfig() if path is None else read_settings(path).hits

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from phenopipe import compute
-from phenopipe.config import Aggregate, Align, Settings, override, read_settings
-from phenopipe.console import AsJson, Root, run_each, show_rows
+from phenopipe.config import Aggregate, Align, override
+from phenopipe.console import (
+    AsJson,
+    MapName,
+    Root,
+    SettingsFile,
+    choose_settings,
+    run_each,
+    show_rows,
+)
 from phenopipe.errors import InputError
 from phenopipe.lake import Lake, describe_counts
 
@@ -24,7 +32,6 @@ maps = typer.Typer(
     invoke_without_command=True, no_args_is_help=True, subcommand_metavar="[COMMAND [ARGS]...]"
 )
 
-MapName = Annotated[str, typer.Option("--map", help="The map's name.")]
 _DIFF_TABLES = ("perturbations", "pairs")
 
 
@@ -54,9 +61,7 @@ def build(
         Path | None,
         typer.Option(help="A table of zFPKM, FPKM or TPM; default: the platemap's column."),
     ] = None,
-    settings: Annotated[
-        Path | None, typer.Option(help="An assay's settings: TOML, a table a stage.")
-    ] = None,
+    settings: SettingsFile = None,
     where: Annotated[
         str | None,
         typer.Option(
@@ -73,9 +78,12 @@ def build(
     from phenopipe.maps import build_map
 
     folder, chosen = _require(root, "--root ROOT"), _require(name, "--name MAP")
-    given = Settings() if settings is None else read_settings(settings)
     config = override(
-        given.map, align=align, correct=correct, aggregate=aggregate, min_cells=min_cells
+        choose_settings(settings).map,
+        align=align,
+        correct=correct,
+        aggregate=aggregate,
+        min_cells=min_cells,
     )
     run = partial(build_map, Lake(folder), name=chosen, model=model or "classical")
     with nullcontext() if where is None else compute.client(where) as client:

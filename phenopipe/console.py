@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from phenopipe.compute import Progress as OnProgress
+from phenopipe.config import Settings, read_settings
 from phenopipe.errors import InputError
 from phenopipe.lake import SKIPPED, MapRef, PlateRef, describe_counts
 
@@ -22,6 +24,15 @@ Root = Annotated[
     str, typer.Option("--root", help="The lake's root: a folder or gs://bucket/prefix.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+MapName = Annotated[str, typer.Option("--map", help="The map's name.")]
+SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", help="An assay's settings: TOML, a table a stage.")
+]
+
+
+def choose_settings(path: Path | None) -> Settings:
+    """Read the settings file that was given, or take the defaults."""
+    return Settings() if path is None else read_settings(path)
 
 
 def log_to_stderr() -> None:

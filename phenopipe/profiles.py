@@ -1,7 +1,7 @@
-"""The aligned wells of a published map: what they are all at once, their vectors plate by plate.
+"""A published map as the other wings read it: its perturbations, and its aligned wells.
 
-What metrics and hits need of single wells they read here, out of ``maps/<map>/wells.parquet``:
-vectors never lie in memory all at once unless they are asked for.
+What metrics and hits need of single wells they read out of ``maps/<map>/wells.parquet``: what wells
+are all at once, their vectors plate by plate, never all in memory unless they are asked for.
 """
 
 from collections.abc import Iterator
@@ -14,11 +14,37 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from phenopipe.errors import InputError
 from phenopipe.lake import Lake, map_part
-from phenopipe.schema import check_table, wells_schema
+from phenopipe.schema import check_map, check_table, wells_schema
+
+
+def open_map(lake: Lake, name: str) -> xr.Dataset:
+    """Read a published map.
+
+    Returns
+    -------
+    Dataset
+        By perturbation: ``embedding`` (after correction) and ``embedding_uncorrected``, each with
+        the dim feature; ``kind`` (``gene``, ``compound``, or else the type of perturbation),
+        ``gene``, ``arm``, ``unexpressed``, ``compound``, ``concentration_um``, ``n_wells``,
+        ``n_guides`` and ``agreement`` (the mean cosine of its guides, NaN below two).
+
+    Raises
+    ------
+    InputError
+        If the map is not published, or was by a version that knew less.
+    """
+    thing = map_part(name, "map.zarr")
+    lake.require(thing, remedy=f"run `phenopipe map --root {lake.root} --name {name}`")
+    with (
+        lake.fetched(thing) as path,
+        xr.open_zarr(path, consolidated=False, chunks=None) as dataset,
+    ):
+        return check_map(dataset, where=thing.path).load()
 
 
 class WellProfiles:

@@ -2,10 +2,8 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +15,9 @@ from phenopipe.lake import Lake
 from phenopipe.models import ensure_classical, open_session
 from tests.embed.conftest import KEY, PlateWriter
 from tests.models.graphs import card_of, projection
+from tests.pages import read_block, read_blocks
 
-HOW_TO = (Path(__file__).parents[1] / "docs/own-model.md").read_text()
+HOW_TO = "own-model.md"
 
 
 def phenopipe(line, *, where):
@@ -35,17 +34,14 @@ def phenopipe(line, *, where):
     )
 
 
-def read_blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", HOW_TO, re.M | re.S)
-
-
 def test_the_how_tos_model_is_added_listed_used_and_verified(tmp_path):
-    (module,), (card,) = read_blocks("python"), read_blocks("json")
+    module, card = read_block(HOW_TO, "python"), read_block(HOW_TO, "json")
     (tmp_path / "my_model.py").write_text(module)
     (tmp_path / "card.json").write_text(card)
     PlateWriter(Lake(tmp_path / "LAKE"), wells=("A01", "B02"), paths=("1",)).publish()
     told = []
-    for line in read_blocks("sh")[0].splitlines():
+    first = next(code for language, code in read_blocks(HOW_TO) if language == "sh")
+    for line in first.splitlines():
         quick = " --compute threads" if " embed " in line else ""
         done = phenopipe(line.removeprefix("phenopipe ") + quick, where=tmp_path)
         assert done.returncode == 0, done.stderr

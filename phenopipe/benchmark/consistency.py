@@ -13,15 +13,15 @@ from phenopipe.benchmark.replicates import (
     CONTROLS,
     MAX_GROUP,
     UNEXPRESSED,
+    compare_by_size,
+    compare_with_null,
     each_plate,
-    judge,
     null_perturbations,
     read_controls,
     score_table,
 )
 from phenopipe.config import BenchmarkConfig
 from phenopipe.stats import Floats, Indices, group_codes, unit_rows
-from phenopipe.stats.resample import null_p_values, share_above
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def replicate_consistency(
     table = _pairwise_means([(codes[named], rows)], n=len(names))
     table.index = pd.Index(names)
     drawn = table.index.isin(null)
-    return _compare(table[~drawn], table.loc[drawn, "value"].to_numpy())
+    return compare_with_null(table[~drawn], table.loc[drawn, "value"].to_numpy())
 
 
 def _pairwise_means(blocks: Iterable[tuple[Indices, Floats]], *, n: int) -> pd.DataFrame:
@@ -82,12 +82,6 @@ def _pairwise_means(blocks: Iterable[tuple[Indices, Floats]], *, n: int) -> pd.D
     with np.errstate(invalid="ignore", divide="ignore"):
         means = np.where(counts > 1, (whole - squares) / (counts * (counts - 1)), np.nan)
     return pd.DataFrame({"value": means, "n": counts})
-
-
-def _compare(table: pd.DataFrame, null: Floats) -> pd.DataFrame:
-    values = table["value"].to_numpy()
-    p_values = {"p_value": share_above(values, null), "drawn_p": null_p_values(values, null)}
-    return judge(table.assign(**p_values))
 
 
 def control_means(controls: ArrayLike, sizes: Indices, *, n: int, seed: int) -> dict[int, Floats]:
@@ -138,7 +132,7 @@ def _score_side(data: MapData, correction: str, config: BenchmarkConfig) -> list
     source = UNEXPRESSED if drawn.any() else CONTROLS
     if drawn.any():
         null = table.loc[drawn, "value"].to_numpy()
-        compared, mean = _compare(table[~drawn], null), float(null.mean())
+        compared, mean = compare_with_null(table[~drawn], null), float(null.mean())
     else:
         table = table[table["n"] > 1]
         compared, mean = _compare_with_controls(table, data, config)
@@ -161,12 +155,5 @@ def _compare_with_controls(
     if len(controls) < 2 or table.empty:
         _log.warning("consistency: fewer than two control wells, no null to compare with")
         return table.assign(p_value=np.nan, fdr=np.nan), np.nan
-    sizes = table["n"].to_numpy()
-    drawn = control_means(controls, sizes, n=config.n_null, seed=config.seed)
-    values, p_values, own = table["value"].to_numpy(), np.empty(len(table)), np.empty(len(table))
-    for size, null in drawn.items():
-        of_size = sizes == size
-        p_values[of_size] = share_above(values[of_size], null)
-        own[of_size] = null_p_values(values[of_size], null)
-    mean = float(np.mean([drawn[size].mean() for size in sizes.tolist()]))
-    return judge(table.assign(p_value=p_values, drawn_p=own)), mean
+    drawn = control_means(controls, table["n"].to_numpy(), n=config.n_null, seed=config.seed)
+    return compare_by_size(table, drawn)

@@ -14,9 +14,10 @@ from phenopipe.benchmark.replicates import (
     CONTROLS,
     MAX_GROUP,
     UNEXPRESSED,
+    compare_by_size,
+    compare_with_null,
     each_group,
     in_groups,
-    judge,
     null_perturbations,
     read_controls,
     runs,
@@ -25,7 +26,6 @@ from phenopipe.benchmark.replicates import (
 from phenopipe.config import BenchmarkConfig
 from phenopipe.stats import Floats, Indices, finite_rows, group_codes
 from phenopipe.stats.energy import mean_distance, mean_distances
-from phenopipe.stats.resample import null_p_values, share_above
 
 # Fewer replicates make the distance between them too unsure (EFAAR_benchmarking).
 MIN_REPLICATES = 5
@@ -75,7 +75,7 @@ def replicate_magnitude(
     table = _energy_distances(groups, finite_rows(controls), n=len(names))
     table.index = pd.Index(names)
     drawn = table.index.isin(null)
-    return _compare(table[~drawn], table.loc[drawn, "value"].to_numpy())
+    return compare_with_null(table[~drawn], table.loc[drawn, "value"].to_numpy(), ties="below")
 
 
 def _energy_distances(
@@ -91,12 +91,6 @@ def _energy_distances(
                 own = mean_distance(rows[part], rows[part])
                 values[code] = 2 * to_controls[part].mean() - own - spread
     return pd.DataFrame({"value": values, "n": counts})
-
-
-def _compare(table: pd.DataFrame, null: Floats) -> pd.DataFrame:
-    values = table["value"].to_numpy()
-    p_values = share_above(values, null, ties="below")
-    return judge(table.assign(p_value=p_values, drawn_p=null_p_values(values, null)))
 
 
 def control_distances(
@@ -156,16 +150,19 @@ class Magnitude:
 def _score_side(
     data: MapData, correction: str, config: BenchmarkConfig, *, controls: Floats
 ) -> list[Score]:
-    groups = each_group(data, correction, least=MIN_REPLICATES)
-    table = _energy_distances(groups, controls, n=len(data.labels))
+    replicates = each_group(data, correction, least=MIN_REPLICATES)
+    table = _energy_distances(replicates, controls, n=len(data.labels))
     table.index = pd.Index(data.labels)
     drawn = null_perturbations(data, table["value"].notna().to_numpy())
     if drawn.any():
         null = table.loc[drawn, "value"].to_numpy()
-        compared, mean = _compare(table[~drawn], null), float(null.mean())
+        compared = compare_with_null(table[~drawn], null, ties="below")
+        mean = float(null.mean())
     else:
         known = table[table["value"].notna()]
-        compared, mean = _compare_with_controls(known, controls, config)
+        sizes = known["n"].to_numpy()
+        groups = control_distances(controls, sizes, n=config.n_null, seed=config.seed)
+        compared, mean = compare_by_size(known, groups, ties="below")
     return score_table(
         compared,
         data,
@@ -179,17 +176,3 @@ def _score_side(
             "min_replicates": MIN_REPLICATES,
         },
     )
-
-
-def _compare_with_controls(
-    table: pd.DataFrame, controls: Floats, config: BenchmarkConfig
-) -> tuple[pd.DataFrame, float]:
-    sizes, values = table["n"].to_numpy(), table["value"].to_numpy()
-    drawn = control_distances(controls, sizes, n=config.n_null, seed=config.seed)
-    p_values, own = np.empty(len(table)), np.empty(len(table))
-    for size, null in drawn.items():
-        of_size = sizes == size
-        p_values[of_size] = share_above(values[of_size], null, ties="below")
-        own[of_size] = null_p_values(values[of_size], null)
-    mean = float(np.mean([drawn[size].mean() for size in sizes.tolist()])) if len(table) else np.nan
-    return judge(table.assign(p_value=p_values, drawn_p=own)), mean

@@ -134,12 +134,19 @@ class ReplicateMAP:
         """Score the map's replicates under each correction."""
         if data.wells is None:
             return []
-        return [score for side in data.embeddings for score in _score_side(data, side, config)]
+        controls = unit_rows(read_controls(data, seed=config.seed))
+        return [
+            score
+            for side in data.embeddings
+            for score in _score_side(data, side, config, controls=controls)
+        ]
 
 
-def _score_side(data: MapData, correction: str, config: BenchmarkConfig) -> list[Score]:
+def _score_side(
+    data: MapData, correction: str, config: BenchmarkConfig, *, controls: Floats
+) -> list[Score]:
     negatives = {
-        CONTROLS: _read_controls(data, config),
+        CONTROLS: (controls, np.full(len(controls), -1)),
         OTHERS: _draw_others(data, correction, config),
     }
     against: dict[str, dict[str, tuple[float, int, int]]] = {CONTROLS: {}, OTHERS: {}}
@@ -168,11 +175,6 @@ def _score_side(data: MapData, correction: str, config: BenchmarkConfig) -> list
             },
         )
     return scores
-
-
-def _read_controls(data: MapData, config: BenchmarkConfig) -> tuple[Floats, Indices]:
-    controls = read_controls(data, seed=config.seed)
-    return unit_rows(controls), np.full(len(controls), -1)
 
 
 def _draw_others(data: MapData, correction: str, config: BenchmarkConfig) -> tuple[Floats, Indices]:

@@ -1,7 +1,7 @@
 """A map's replicates: its wells by perturbation, in blocks, and the scores that rest on them."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -13,7 +13,13 @@ from scipy.stats import false_discovery_control
 from phenopipe.benchmark.metric import MapData, Score
 from phenopipe.config import BenchmarkConfig
 from phenopipe.stats import Floats, Indices, finite_rows
-from phenopipe.stats.resample import bootstrap_means, percentile_interval
+from phenopipe.stats.resample import (
+    Ties,
+    bootstrap_means,
+    null_p_values,
+    percentile_interval,
+    share_above,
+)
 
 T = TypeVar("T", bound=np.generic)
 
@@ -145,6 +151,35 @@ def judge(table: pd.DataFrame) -> pd.DataFrame:
     if known.any():
         fdr[known] = false_discovery_control(table.loc[known, "drawn_p"])
     return table.assign(fdr=fdr).drop(columns="drawn_p")
+
+
+def compare_with_null(table: pd.DataFrame, null: Floats, *, ties: Ties = "above") -> pd.DataFrame:
+    """Add p-values and FDR of the column ``value`` against the null's values."""
+    values = table["value"].to_numpy()
+    p_values = share_above(values, null, ties=ties)
+    return judge(table.assign(p_value=p_values, drawn_p=null_p_values(values, null)))
+
+
+def compare_by_size(
+    table: pd.DataFrame, drawn: Mapping[int, Floats], *, ties: Ties = "above"
+) -> tuple[pd.DataFrame, float]:
+    """Compare each perturbation with drawn groups of as many wells, and give the groups' mean.
+
+    Parameters
+    ----------
+    table
+        Columns ``value`` and ``n``, the number of replicates.
+    drawn
+        The values of drawn groups, by their size.
+    """
+    sizes, values = table["n"].to_numpy(), table["value"].to_numpy()
+    p_values, own = np.empty(len(table)), np.empty(len(table))
+    for size, null in drawn.items():
+        of_size = sizes == size
+        p_values[of_size] = share_above(values[of_size], null, ties=ties)
+        own[of_size] = null_p_values(values[of_size], null)
+    mean = float(np.mean([drawn[size].mean() for size in sizes.tolist()])) if len(table) else np.nan
+    return judge(table.assign(p_value=p_values, drawn_p=own)), mean
 
 
 def score_table(

@@ -24,8 +24,8 @@ from phenopipe.benchmark.replicate_map import ReplicateMAP
 from phenopipe.compute import Progress
 from phenopipe.config import BenchmarkConfig
 from phenopipe.lake import Lake, MapRef, Recipe, Thing, map_part
-from phenopipe.profiles import open_wells
-from phenopipe.schema import BENCHMARK, check_map
+from phenopipe.profiles import open_map, open_wells
+from phenopipe.schema import BENCHMARK
 
 STAGE_VERSION = 2
 
@@ -135,12 +135,7 @@ def open_data(lake: Lake, name: str, *, annotations: Sequence[Annotation]) -> It
     InputError
         If the map lacks a variable.
     """
-    map_zarr, wells = _parts(name)
-    with (
-        lake.fetched(map_zarr) as path,
-        xr.open_zarr(path, consolidated=False, chunks=None) as opened,
-    ):
-        dataset = check_map(opened, where=map_zarr.path).load()
+    dataset, (_, wells) = open_map(lake, name), _parts(name)
     with open_wells(lake, name) if lake.manifest(wells) else nullcontext() as rows:
         yield MapData(
             embeddings=_embeddings(dataset),

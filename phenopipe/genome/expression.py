@@ -127,7 +127,7 @@ def _tell_unit(columns: list[str], asked: ExpressionUnit | None, *, where: str) 
 def _standardise_sample(
     values: pd.Series, unit: ExpressionUnit, *, where: str
 ) -> NDArray[np.float64]:
-    levels = _numbers(values, what=unit, where=where)
+    levels = parse_levels(values, what=unit, where=where)
     bad = np.flatnonzero((levels < 0) | np.isinf(levels))
     if bad.size:
         raise InputError(
@@ -141,14 +141,30 @@ def _standardise_sample(
 
 
 def _mean_by_gene(levels: pd.DataFrame, *, where: str) -> dict[str, float]:
-    samples = [_numbers(levels[name], what="zfpkm", where=where) for name in levels]
+    samples = [parse_levels(levels[name], what="zfpkm", where=where) for name in levels]
     genes = np.tile(levels.index.to_numpy(dtype=object), len(samples))
     means = pd.Series(np.concatenate(samples)).groupby(genes).mean().dropna()
     return {str(gene): float(level) for gene, level in means.items()}
 
 
-def _numbers(values: pd.Series, *, what: str, where: str) -> NDArray[np.float64]:
-    """Read values as numbers; empty and missing ones become NaN."""
+def parse_levels(values: pd.Series, *, what: str, where: str) -> NDArray[np.float64]:
+    """Read values as numbers; empty and missing ones become NaN.
+
+    Parameters
+    ----------
+    what, where
+        What the numbers are and where they stand, for messages.
+
+    Raises
+    ------
+    InputError
+        If something else stands there.
+
+    Examples
+    --------
+    >>> parse_levels(pd.Series(["-3.5", "", None]), what="zfpkm", where="here")
+    array([-3.5,  nan,  nan])
+    """
     texts = values.astype(object).where(values.notna() & (values != ""), None)
     numbers = pd.to_numeric(texts, errors="coerce")
     bad = texts[numbers.isna() & texts.notna()]

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xarray as xr
 from scipy.stats import false_discovery_control
 
 from phenopipe.compute import Progress
@@ -31,8 +30,8 @@ from phenopipe.hits.signature import (
     read_as_background,
 )
 from phenopipe.lake import Lake, MapRef, Recipe, Thing, map_part
-from phenopipe.profiles import WellProfiles, open_wells
-from phenopipe.schema import HITS, RESCUE, check_map, check_table
+from phenopipe.profiles import WellProfiles, open_map, open_wells
+from phenopipe.schema import HITS, RESCUE, check_table
 from phenopipe.stats import Floats
 
 STAGE_VERSION = 1
@@ -153,7 +152,7 @@ def rank_rescue(
     if published := lake.current(table, recipe):
         return MapRef.of(name, published, computed=False)
     started = datetime.now(UTC)
-    shifts = _read_arm_shifts(lake, inputs[1])
+    shifts = _read_arm_shifts(lake, name)
     with open_wells(lake, name) as wells:
         rows, signature = _score_designs(wells, names, design, shifts, config, on_progress)
     facts = {
@@ -262,16 +261,12 @@ def _read(lake: Lake, thing: Thing, schema: pa.Schema, remedy: str) -> pa.Table:
         return check_table(pq.read_table(path), schema, where=thing.path)
 
 
-def _read_arm_shifts(lake: Lake, map_zarr: Thing) -> dict[str, Floats]:
+def _read_arm_shifts(lake: Lake, name: str) -> dict[str, Floats]:
     """Read what the map took from each gene for its chromosome arm's sake; nothing if zero."""
-    with (
-        lake.fetched(map_zarr) as path,
-        xr.open_zarr(path, consolidated=False, chunks=None) as opened,
-    ):
-        dataset = check_map(opened, where=map_zarr.path)
-        genes = [str(gene) for gene in dataset["gene"].to_numpy()]
-        raw = dataset["embedding_uncorrected"].to_numpy().astype(np.float64)
-        shifts = raw - dataset["embedding"].to_numpy()
+    dataset = open_map(lake, name)
+    genes = [str(gene) for gene in dataset["gene"].to_numpy()]
+    raw = dataset["embedding_uncorrected"].to_numpy().astype(np.float64)
+    shifts = raw - dataset["embedding"].to_numpy()
     return {gene: shift for gene, shift in zip(genes, shifts, strict=True) if gene and shift.any()}
 
 

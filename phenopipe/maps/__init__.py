@@ -10,7 +10,7 @@ from phenopipe.maps.proximity_genes import (
     sample_proximity,
 )
 from phenopipe.maps.query import query_map
-from phenopipe.maps.store import open_map
+from phenopipe.profiles import open_map
 
 __all__ = [
     "TVN",

@@ -25,6 +25,7 @@ from phenopipe.maps.controls import (
     control_moments,
     split_controls,
 )
+from phenopipe.maps.store import write_zarr
 from phenopipe.stats import Floats, Moments, array_like, find_rows, float_rows
 
 # Rows that are moved at a time: what a product needs beside input and output stays small.
@@ -195,7 +196,7 @@ class Alignment(ABC):
         place.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as folder:
             draft = Path(folder) / place.name
-            self.to_dataset().to_zarr(draft, mode="w", zarr_format=3, consolidated=False)
+            write_zarr(self.to_dataset(), draft)
             draft.rename(place)
 
     @classmethod

@@ -12,7 +12,7 @@ from phenopipe.errors import InputError
 from phenopipe.lake import Lake
 from phenopipe.maps.null import N_BINS, count_pairs, rank_among
 from phenopipe.maps.relations import Vectors, cosine_blocks, directions, nearest, pair_cosines
-from phenopipe.maps.store import open_map
+from phenopipe.profiles import open_map
 from phenopipe.stats import Floats, Indices, percentile_interval
 
 # Below this a profile of cosines says nothing.

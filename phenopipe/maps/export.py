@@ -17,8 +17,8 @@ from phenopipe.errors import InputError
 from phenopipe.lake import Lake
 from phenopipe.maps.edges import EDGES, find_edges
 from phenopipe.maps.graphml import write_graph
-from phenopipe.maps.store import open_map
 from phenopipe.outputs import check_free, whole_file
+from phenopipe.profiles import open_map
 
 ENDS = (".h5ad", ".graphml", ".parquet", ".csv")
 MAX_FDR = 0.05

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from phenopipe.digests import digest_file
 from phenopipe.errors import InputError
@@ -23,27 +22,6 @@ def expression_inputs(path: Path | None) -> dict[str, str]:
     if not path.is_file():
         raise InputError(f"expected a table of expression at {path}, found no file")
     return {"source:expression": digest_file(path)}
-
-
-def parse_levels(levels: pd.Series, *, where: str) -> NDArray[np.float64]:
-    """Read numbers out of a column of expression; NaN where nothing stands.
-
-    Raises
-    ------
-    InputError
-        If something else stands there.
-
-    Examples
-    --------
-    >>> parse_levels(pd.Series(["-3.5", "", None]), where="here")
-    array([-3.5,  nan,  nan])
-    """
-    texts = levels.astype(object).where(levels.notna() & (levels != ""), None)
-    numbers = pd.to_numeric(texts, errors="coerce")
-    bad = texts[numbers.isna() & texts.notna()]
-    if len(bad):
-        raise InputError(f"expected numbers as zfpkm in {where}, found {bad.iloc[0]!r}")
-    return np.asarray(numbers, dtype=np.float64)
 
 
 class CarriedLevels:

@@ -15,8 +15,8 @@ from phenopipe.embeddings import UNITS, group_means, vectors_of
 from phenopipe.embeddings.agreement import StoredPlate
 from phenopipe.embeddings.store import read_plate
 from phenopipe.errors import InputError
+from phenopipe.genome.expression import parse_levels
 from phenopipe.lake import Lake, qc_table
-from phenopipe.maps.expression import parse_levels
 from phenopipe.plates import PlateKey
 from phenopipe.schema import PLATEMAP_COLUMNS, QC, check_table
 
@@ -120,7 +120,9 @@ def _give_types(rows: pa.Table, *, where: str) -> pa.Table:
     for name in rows.column_names:
         kind = PLATEMAP_COLUMNS.get(name, pa.string())
         if name == "zfpkm":
-            columns[name] = pa.array(parse_levels(rows[name].to_pandas(), where=where))
+            columns[name] = pa.array(
+                parse_levels(rows[name].to_pandas(), what="zfpkm", where=where)
+            )
         elif pa.types.is_string(kind):
             columns[name] = rows[name].cast(kind).fill_null("")
         else:

@@ -18,6 +18,7 @@ from phenopipe.compute import Progress
 from phenopipe.errors import InputError
 from phenopipe.lake import Lake, Manifest, Thing, embeddings, ledger, map_part, qc_table
 from phenopipe.plates import PlateKey
+from phenopipe.profiles import open_map
 
 
 @dataclass(frozen=True)
@@ -140,12 +141,7 @@ def read_facts(lake: Lake, trace: Trace, *, on_progress: Progress | None = None)
     InputError
         If a table lacks a column or the map a variable.
     """
-    where = map_part(trace.name, "map.zarr")
-    with (
-        lake.fetched(where) as path,
-        xr.open_zarr(path, chunks=None, consolidated=False) as opened,
-    ):
-        dataset = schema.check_map(opened.load(), where=where.path)
+    dataset = open_map(lake, trace.name)
     plates = []
     for key in trace.plates:
         plates.append(_read_plate(lake, key, trace.embeddings[embeddings(trace.model, key).path]))

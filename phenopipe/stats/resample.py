@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike
 
 from phenopipe.stats.rows import Floats, Indices
 
+# Whether a null as large as a value counts as above it.
+Ties = Literal["above", "below"]
+
 # Resamples, or flips, drawn at once: bounds memory to this many numbers an item.
 _BLOCK = 50
 
@@ -100,9 +103,7 @@ def percentile_interval(values: ArrayLike, *, level: float = 0.95) -> tuple[floa
     return float(low), float(high)
 
 
-def share_above(
-    values: ArrayLike, null: ArrayLike, *, ties: Literal["above", "below"] = "above"
-) -> Floats:
+def share_above(values: ArrayLike, null: ArrayLike, *, ties: Ties = "above") -> Floats:
     """Give for each value the share of a null that lies above it; NaN stays NaN.
 
     Parameters

@@ -1,11 +1,9 @@
 """The how-to's metric runs as it stands, as an installed package."""
 
 import os
-import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,8 +13,9 @@ from phenopipe.benchmark.pins import PUBLISHED
 from phenopipe.lake import Lake, map_part
 from phenopipe.stats import unit_rows
 from tests.benchmark.lake import publish_map, write_annotations
+from tests.pages import install_package, read_block
 
-HOW_TO = Path(__file__).parents[2] / "docs/own-metric.md"
+HOW_TO = "own-metric.md"
 GENES = [f"G{i:02d}{twin}" for i in range(30) for twin in ("_a", "_b")]
 RUN = """
 import sys
@@ -35,26 +34,10 @@ compare_maps(lake, name="first", against="second", config=config, **given)
 """
 
 
-def read_block(language):
-    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", HOW_TO.read_text(), re.M | re.S)
-    return block
-
-
 @pytest.fixture
 def site(tmp_path):
     """Install the how-to's package as pip does: its module, and its metadata beside it."""
-    site = tmp_path / "site"
-    info = site / "twins-1.0.dist-info"
-    info.mkdir(parents=True)
-    project = tomllib.loads(read_block("toml"))["project"]
-    (site / "twins.py").write_text(read_block("python"))
-    name, version = project["name"], project["version"]
-    (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n")
-    lines = []
-    for group, points in project["entry-points"].items():
-        lines += [f"[{group}]", *(f"{point} = {value}" for point, value in points.items())]
-    (info / "entry_points.txt").write_text("\n".join(lines))
-    return site
+    return install_package(tmp_path / "site", HOW_TO, module="twins")
 
 
 def test_the_how_tos_metric_is_scored_and_compared(site, tmp_path):
@@ -62,7 +45,7 @@ def test_the_how_tos_metric_is_scored_and_compared(site, tmp_path):
     dataset = publish_map(lake, name="first", genes=GENES)
     publish_map(lake, name="second", genes=GENES, noise=2.0)
     settings = tmp_path / "settings.toml"
-    settings.write_text(read_block("ini"))
+    settings.write_text(read_block(HOW_TO, "ini"))
     annotations = write_annotations(tmp_path / "annotations")
     done = subprocess.run(
         [sys.executable, "-c", RUN, lake.root, annotations, settings],
@@ -86,5 +69,5 @@ def test_the_how_tos_metric_is_scored_and_compared(site, tmp_path):
 
 
 def test_the_how_tos_digest_is_that_of_the_published_file():
-    pin = tomllib.loads(read_block("ini"))["benchmark"]["pins"]
+    pin = tomllib.loads(read_block(HOW_TO, "ini"))["benchmark"]["pins"]
     assert {digest: name for name, digest in pin.items()}.items() <= PUBLISHED.items()

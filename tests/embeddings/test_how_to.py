@@ -1,13 +1,12 @@
 """The how-to's code runs as it stands, from top to bottom."""
 
 import json
-import re
 import shlex
-from pathlib import Path
 
 from phenopipe.cli import app
+from tests.pages import read_blocks
 
-HOW_TO = Path(__file__).parents[2] / "docs/embeddings.md"
+HOW_TO = "embeddings.md"
 
 
 def test_the_how_to_runs(open_store, tmp_path, monkeypatch):
@@ -17,7 +16,7 @@ def test_the_how_to_runs(open_store, tmp_path, monkeypatch):
     for where in ("HUVEC-1/Plate1", "HUVEC-1/Plate2", "HUVEC-2/Plate1"):
         store.publish(where, model="classical", facts=facts)
     names: dict[str, object] = {}
-    for language, code in re.findall(r"^```(\w+)\n(.*?)^```$", HOW_TO.read_text(), re.M | re.S):
+    for language, code in read_blocks(HOW_TO):
         if language == "python":
             exec(code, names)  # noqa: S102, our own page
         for line in code.splitlines() if language == "sh" else ():

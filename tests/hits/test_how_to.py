@@ -1,15 +1,14 @@
 """The how-to's code runs as it stands, from top to bottom."""
 
-import re
 import shlex
-from pathlib import Path
 
 from phenopipe.cli import app
 from phenopipe.config import read_settings
 from phenopipe.lake import Lake
 from tests.hits.screens import NEGATIVE, compound, draw_wells, knock_out, publish_map
+from tests.pages import read_blocks
 
-HOW_TO = Path(__file__).parents[2] / "docs/hits.md"
+HOW_TO = "hits.md"
 
 
 def test_the_how_to_runs(tmp_path, monkeypatch):
@@ -22,7 +21,7 @@ def test_the_how_to_runs(tmp_path, monkeypatch):
     ]
     publish_map(Lake("LAKE"), *draw_wells(screen), name="screen")
     names: dict[str, object] = {}
-    for language, code in re.findall(r"^```(\w+)\n(.*?)^```$", HOW_TO.read_text(), re.M | re.S):
+    for language, code in read_blocks(HOW_TO):
         if language == "python":
             exec(code, names)  # noqa: S102, our own page
         if language == "toml":

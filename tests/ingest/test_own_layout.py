@@ -3,17 +3,16 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from importlib.metadata import entry_points
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
 from phenopipe.ingest.detect import read_layout
+from tests.pages import DOCS, install_package, read_block
 
-HOW_TO = Path(__file__).parents[2] / "docs/own-layout.md"
+HOW_TO = "own-layout.md"
 LOOK = """
 import json, sys
 from phenopipe.ingest import read_layout
@@ -26,26 +25,10 @@ print(json.dumps({
 """
 
 
-def read_block(language):
-    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", HOW_TO.read_text(), re.M | re.S)
-    return block
-
-
 @pytest.fixture
 def site(tmp_path):
     """Install the how-to's package as pip does: its module, and its metadata beside it."""
-    site = tmp_path / "site"
-    info = site / "bench_layout-1.0.dist-info"
-    info.mkdir(parents=True)
-    project = tomllib.loads(read_block("toml"))["project"]
-    (site / "bench_layout.py").write_text(read_block("python"))
-    name, version = project["name"], project["version"]
-    (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n")
-    lines = []
-    for group, points in project["entry-points"].items():
-        lines += [f"[{group}]", *(f"{point} = {value}" for point, value in points.items())]
-    (info / "entry_points.txt").write_text("\n".join(lines))
-    return site
+    return install_package(tmp_path / "site", HOW_TO, module="bench_layout")
 
 
 @pytest.fixture
@@ -87,11 +70,13 @@ def test_the_how_tos_layout_is_found_once_its_package_is_installed(site, plate):
 
 
 def test_the_layout_is_about_40_lines():
-    lines = [line for line in read_block("python").splitlines() if line.strip()]
+    lines = [line for line in read_block(HOW_TO, "python").splitlines() if line.strip()]
     assert len(lines) <= 42
 
 
-PATTERNS = re.findall(r"^\| .*?`([^`|]*)`.* \| `(\(?[^`]*\?P<[^`]*)` \|$", HOW_TO.read_text(), re.M)
+PATTERNS = re.findall(
+    r"^\| .*?`([^`|]*)`.* \| `(\(?[^`]*\?P<[^`]*)` \|$", (DOCS / HOW_TO).read_text(), re.M
+)
 
 
 def test_the_how_to_shows_patterns():

@@ -1,15 +1,13 @@
 """The how-to on proximity bias runs as it stands, on a screen whose arms share a phenotype."""
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from phenopipe.genome import chromosome_arms
+from tests.pages import read_blocks
 
-HOW_TO = Path(__file__).parents[2] / "docs/proximity-bias.md"
+HOW_TO = "proximity-bias.md"
 ARMS = ("1p", "2q", "8p", "17p")
 
 
@@ -42,7 +40,7 @@ def screen(tmp_path, monkeypatch):
 
 def test_the_how_to_runs_and_the_bias_falls(screen):
     names = {}
-    for code in re.findall(r"^```python\n(.*?)^```$", HOW_TO.read_text(), re.M | re.S):
+    for code in [text for language, text in read_blocks(HOW_TO) if language == "python"]:
         exec(code, names)  # noqa: S102, our own page
     assert names["genes"].how.value_counts().to_dict() == {"approved": 479, "date": 1}
     assert names["arms"].tolist() == np.repeat(ARMS, 120).tolist()

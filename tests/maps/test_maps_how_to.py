@@ -1,7 +1,6 @@
 """The how-to on queries, differences and exports runs as it stands, from top to bottom."""
 
 import json
-import re
 import shlex
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -12,8 +11,9 @@ import pytest
 from phenopipe.cli import app
 from phenopipe.lake import Lake
 from tests.maps.published import publish_map
+from tests.pages import read_blocks
 
-HOW_TO = Path(__file__).parents[2] / "docs/maps.md"
+HOW_TO = "maps.md"
 
 
 def run(line):
@@ -38,7 +38,7 @@ def test_the_how_to_runs(tmp_path, monkeypatch):
     publish_map(lake, "screen", x, names, kinds=kinds)
     publish_map(lake, "corrected", x + 0.2 * random.normal(size=x.shape), names, kinds=kinds)
     known: dict[str, object] = {}
-    for language, code in re.findall(r"^```(\w+)\n(.*?)^```$", HOW_TO.read_text(), re.M | re.S):
+    for language, code in read_blocks(HOW_TO):
         if language == "python":
             exec(code, known)  # noqa: S102, our own page
         for line in code.splitlines() if language == "sh" else ():
