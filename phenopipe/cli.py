@@ -21,6 +21,7 @@ from phenopipe.cli_embeddings import embeddings
 from phenopipe.cli_hits import hits, rescue
 from phenopipe.cli_maps import maps, query
 from phenopipe.cli_models import models
+from phenopipe.cli_transfer import transfer
 from phenopipe.config import (
     Edge,
     IngestConfig,
@@ -58,6 +59,7 @@ app.command()(benchmark)
 app.command()(leaderboard)
 app.command()(hits)
 app.command()(rescue)
+app.command()(transfer)
 
 ModelName = Annotated[str, typer.Option("--model", help="The model's name.")]
 Compute = Annotated[

@@ -147,6 +147,11 @@ class Lake:
         names = self._list_names(kind, within=within)
         return [Thing(name.removesuffix(".json")) for name in names if name.endswith(".json")]
 
+    def folders(self, kind: str, *, within: str = "") -> list[str]:
+        """Name what lies right below a kind, or in a folder of it, sorted: experiments, models."""
+        names = self._storage.list_names(_join(kind, within), depth=1)
+        return [PurePosixPath(name).name for name in names]
+
     def data(self, kind: str) -> list[Thing]:
         """List what lies there of a kind, published or not, sorted."""
         return [Thing(name) for name in self._list_names(kind) if not name.endswith(".json")]
@@ -181,6 +186,20 @@ class Lake:
         InputError
             If another run is writing one of the things.
         """
+        with self.holding(*things):
+            for thing in things:
+                self.clear(thing)
+            yield
+
+    @contextmanager
+    def holding(self, *things: Thing) -> Iterator[None]:
+        """Hold the things for one writer; what lies there stays.
+
+        Raises
+        ------
+        InputError
+            If another run is writing one of the things.
+        """
         with ExitStack() as stack:
             for thing in sorted(things):
                 lock = stack.enter_context(self._storage.lock(_lock(thing), wait=False))
@@ -191,8 +210,6 @@ class Lake:
                     )
                 stack.callback(self._locks.pop, thing)
                 self._locks[thing] = lock
-            for thing in things:
-                self.clear(thing)
             yield
 
     @contextmanager
@@ -210,12 +227,20 @@ class Lake:
 
     def clear(self, thing: Thing) -> None:
         """Unpublish the thing: its manifest goes first, then its data."""
-        self._storage.remove(thing.manifest)
+        self.unpublish(thing)
         self._storage.remove(thing.path)
+
+    def unpublish(self, thing: Thing) -> None:
+        """Remove the thing's manifest; its data stay."""
+        self._storage.remove(thing.manifest)
 
     def remove(self, path: str) -> None:
         """Remove data without a manifest, or one of :meth:`leftovers`; its thing is locked."""
         self._storage.remove(path)
+
+    def remove_file(self, thing: Thing, name: str) -> None:
+        """Remove one file of an unpublished thing, by its path in it (``.`` for the thing)."""
+        self._storage.remove(_join(thing.path, _check_inner(name, thing)))
 
     def publish(
         self,
@@ -284,9 +309,71 @@ class Lake:
         """Read and digest each file of the thing: BLAKE3 by path in it (``.`` for a file)."""
         return self._storage.digest(thing.path, self._storage.list_files(thing.path))
 
+    def digest_drafted(self, thing: Thing) -> dict[str, str]:
+        """Digest what lies there of the thing, published or not.
+
+        Objects carry the digest that they were uploaded with: of them only this is read.
+        """
+        return self._digest_drafted(thing, {})
+
+    def measure_files(self, thing: Thing) -> dict[str, int]:
+        """Ask for the size of each file of the thing: bytes by path in it (``.`` for a file)."""
+        return self._storage.list_sizes(thing.path)
+
+    def receive(self, thing: Thing, name: str, source: "Lake", *, size: int, digest: str) -> None:
+        """Copy one file of a thing from another lake, inside :meth:`holding`.
+
+        Parameters
+        ----------
+        name
+            The file's path in the thing, or ``.``.
+        size, digest
+            What it has there, and has to have here.
+
+        Raises
+        ------
+        InputError
+            If the name leads out of the thing.
+        OSError
+            If it is not there, or has other bytes.
+        """
+        path = _join(thing.path, _check_inner(name, thing))
+        self._storage.receive(path, source._storage, size=size, digest=digest)
+
+    def republish(self, thing: Thing, source: "Lake") -> Manifest:
+        """Publish a thing whose files were received, with its manifest as it is there.
+
+        Raises
+        ------
+        OSError
+            If the files here are not those of the manifest: it was published anew meanwhile, say.
+        """
+        content = source._storage.read(thing.manifest)
+        manifest = Manifest.model_validate_json(content)
+        found = self._digest_drafted(thing, manifest.files)
+        if other := sorted(found.items() ^ manifest.files.items()):
+            raise OSError(
+                f"expected {self.path(thing)} to hold what {source.path(thing)} does, found "
+                f"another {other[0][0]}: it was published anew meanwhile, or another run writes "
+                "here; start again"
+            )
+        self._storage.put(thing.manifest, content, lock=self._locks.get(thing))
+        return manifest
+
 
 def _join(path: str, inner: str) -> str:
     return f"{path}/{inner}" if inner else path
+
+
+def _check_inner(name: str, thing: Thing) -> str:
+    """Return the path of a file in a thing, ``""`` for ``.``, if it stays in there."""
+    parts = name.split("/")
+    if name != "." and (not {"", ".", ".."}.isdisjoint(parts) or "\\" in name or "\0" in name):
+        raise InputError(
+            f"expected the manifest of {thing} to name files in it, found {name!r}: the lake that "
+            "it came from was tampered with; do not use it"
+        )
+    return "" if name == "." else name
 
 
 def _lock(thing: Thing) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,9 @@ from typing import BinaryIO, Protocol
 from phenopipe.digests import digest_file
 from phenopipe.errors import InputError
 from phenopipe.lake.locks import Lock, flock
+
+# What is behind the name of data in that of a draft of its manifest, or of it.
+_DRAFT = re.compile(r"(\.json\.\d+)?\.part$")
 
 
 class Storage(Protocol):
@@ -52,8 +56,20 @@ class Storage(Protocol):
         """
         ...
 
+    def list_sizes(self, path: str) -> dict[str, int]:
+        """List a folder's files, as `list_files` does, with their bytes."""
+        ...
+
     def digest(self, path: str, names: Iterable[str]) -> dict[str, str]:
         """Read files of a folder, as `list_files` names them, and digest them."""
+        ...
+
+    def export(self, path: str, place: Path, *, size: int, digest: str) -> None:
+        """Copy a file to a local path; an `OSError` unless it has that size and digest."""
+        ...
+
+    def receive(self, path: str, source: "Storage", *, size: int, digest: str) -> None:
+        """Copy the file of that path from another storage, checked, whole or not at all."""
         ...
 
     def remove(self, path: str) -> None:
@@ -124,12 +140,32 @@ class LocalFolder:
         found = [top] if top.is_file() else (file for file in top.rglob("*") if file.is_file())
         return dict.fromkeys(sorted(file.relative_to(top).as_posix() for file in found))
 
+    def list_sizes(self, path: str) -> dict[str, int]:
+        """Ask the disk for each file's size."""
+        top = self._folder / path
+        return {name: (top / name).stat().st_size for name in self.list_files(path)}
+
     def digest(self, path: str, names: Iterable[str]) -> dict[str, str]:
         """Read files and digest them."""
         names = list(names)
         with ThreadPoolExecutor() as pool:
             digests = pool.map(digest_file, (self._folder / path / name for name in names))
             return dict(zip(names, digests, strict=True))
+
+    def export(self, path: str, place: Path, *, size: int, digest: str) -> None:  # noqa: ARG002
+        """Copy, and read what was written."""
+        shutil.copyfile(self._folder / path, place)
+        check_digest(place, digest, where=f"{self.root}/{path}")
+
+    def receive(self, path: str, source: Storage, *, size: int, digest: str) -> None:
+        """Write beside the place until it is on the disk, then rename."""
+        place = self._folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = place.with_name(f"{place.name}.part")
+        source.export(path, draft, size=size, digest=digest)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(place)
 
     def remove(self, path: str) -> None:
         """Remove a file or folder."""
@@ -166,10 +202,10 @@ class LocalFolder:
             return lock is not None
 
     def leftovers(self, folder: str, *, depth: int) -> list[tuple[str, str]]:
-        """List drafts of `put`."""
-        found = (self._folder / folder).glob("/".join("*" * depth) + ".json.*.part")
+        """List drafts of `put` and of `receive`."""
+        found = (self._folder / folder).glob("/".join("*" * depth) + ".part")
         names = (path.relative_to(self._folder).as_posix() for path in found)
-        return sorted((name.rsplit(".json.", 1)[0], name) for name in names)
+        return sorted((_DRAFT.sub("", name), name) for name in names)
 
 
 def open_storage(root: str | Path) -> Storage:
@@ -189,6 +225,15 @@ def open_storage(root: str | Path) -> Storage:
             "copy the data"
         )
     return _open_bucket(str(root))
+
+
+def check_digest(file: Path, digest: str, *, where: str) -> None:
+    """Read a local file again; an `OSError` unless it has the digest."""
+    if digest_file(file) != digest:
+        raise OSError(
+            f"expected {where} as it was published, found other bytes: it is damaged (`phenopipe "
+            "verify` tells), or is being written anew"
+        )
 
 
 @cache
