@@ -8,17 +8,15 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import dask
-from distributed import Client, Future, KilledWorker, LocalCluster, as_completed, wait
+from distributed import Client, Future, KilledWorker, LocalCluster, Security, as_completed, wait
 
+from phenopipe import slurm
 from phenopipe.errors import InputError
 
 # What a worker keeps of the memory that it frees. Dask's 64 kB has the pages of each image faulted
 # in anew (ingest takes 1.5 times as long); glibc's own rule keeps 100 MB a worker for nothing.
-_ENVIRON = "distributed.nanny.pre-spawn-environ"
-_KEEP_MEMORY = {
-    f"{_ENVIRON}.MALLOC_TRIM_THRESHOLD_": 16 << 20,
-    f"{_ENVIRON}.MALLOC_MMAP_THRESHOLD_": 12 << 20,
-}
+_ENVIRON = {"MALLOC_TRIM_THRESHOLD_": 16 << 20, "MALLOC_MMAP_THRESHOLD_": 12 << 20}
+_KEEP_MEMORY = {f"distributed.nanny.pre-spawn-environ.{k}": v for k, v in _ENVIRON.items()}
 
 # Dask is not to run a task again whose worker died: it would count deaths for tasks that only stood
 # in line there, and not tell of the first. Who submits a task decides; see `is_killed`.
@@ -26,6 +24,9 @@ _BLAME_AT_ONCE = {"distributed.scheduler.allowed-failures": 0}
 
 # Dask keeps a profile of each second for an hour: some 0.2 MB a worker and plate (measured).
 _NO_PROFILES = {"distributed.worker.profile.enabled": False}
+
+# Workers on other machines have settings of their own; there Dask reads these.
+_REMOTE_ENVIRON = _ENVIRON | {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": False}
 _TRIES = 4
 
 T = TypeVar("T")
@@ -34,6 +35,9 @@ R = TypeVar("R")
 KINDS = ("threads", "local", "cuda", "slurm")
 
 Progress = Callable[[int, int], None]
+
+# How this process joins the clusters that it has started, by their schedulers' addresses.
+_security: dict[str, Security] = {}
 
 
 @contextmanager
@@ -44,24 +48,34 @@ def client(kind: str = "local", *, workers: int | None = None) -> Iterator[Clien
     ----------
     kind
         ``threads`` (this process), ``local`` (a process a core), ``cuda`` (a worker a GPU),
-        ``slurm`` (Dask-Jobqueue, set up by its own configuration file), or a scheduler's
-        address such as ``tcp://10.0.0.1:8786``.
+        ``slurm`` (a worker a job, as Dask-Jobqueue's own configuration file says), or a
+        scheduler's address such as ``tcp://10.0.0.1:8786``.
     workers
-        Their number; by default the number of cores.
+        Their number; by default the number of cores, of jobs what that file says.
 
     Raises
     ------
     InputError
-        If the kind is unknown, or what it needs is not installed.
+        If the kind is unknown, what it needs is not installed, or Slurm starts no worker.
     """
     if "://" in kind:
-        with Client(kind) as joined:
+        with Client(kind, security=_security.get(kind)) as joined:
             yield joined
         return
     with dask.config.set(_KEEP_MEMORY | _BLAME_AT_ONCE | _NO_PROFILES):
-        cluster = _cluster(kind, workers or usable_cores())
-    with cluster, Client(cluster) as started:
+        cluster = _start_slurm(workers) if kind == "slurm" else _cluster(kind, workers)
+    with cluster, Client(cluster) as started, _joinable(cluster, scheduler_address(started)):
         yield started
+
+
+@contextmanager
+def _joinable(cluster: Any, address: str) -> Iterator[None]:
+    """Let others in this process join: they need the certificate where there is one."""
+    _security[address] = cluster.security
+    try:
+        yield
+    finally:
+        del _security[address]
 
 
 def scheduler_address(client: Client) -> str:
@@ -74,7 +88,13 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _cluster(kind: str, workers: int) -> Any:
+def _start_slurm(jobs: int | None) -> Any:
+    _import("dask_jobqueue", extra="slurm")
+    return slurm.start_jobs(jobs, environ=_REMOTE_ENVIRON)
+
+
+def _cluster(kind: str, workers: int | None) -> Any:
+    workers = workers or usable_cores()
     if kind == "threads":
         return LocalCluster(
             n_workers=1,
@@ -94,8 +114,6 @@ def _cluster(kind: str, workers: int) -> Any:
     if kind == "cuda":
         # Two threads a GPU: one embeds while the other publishes, or reads its first field.
         return _import("dask_cuda", extra="gpu").LocalCUDACluster(threads_per_worker=2)
-    if kind == "slurm":
-        return _import("dask_jobqueue", extra="slurm").SLURMCluster(n_workers=workers)
     raise InputError(
         f"expected compute to be one of {', '.join(KINDS)} or a scheduler's address "
         f"such as tcp://host:8786, found {kind!r}"
