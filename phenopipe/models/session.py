@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import threading
 from functools import lru_cache, partial
 from pathlib import Path
@@ -39,6 +40,7 @@ _CPU_BYTES, _CPU_MOST = 768 << 10, 16
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(uint16)": "uint16"}
 
+_EXTERNAL = "session.model_external_initializers_file_folder_path"
 _LOAD_FAULTS = (
     faults.EPFail,
     faults.Fail,
@@ -276,6 +278,10 @@ def _session_options(provider: str, *, threads: int) -> Any:
 
 def _load(model: Path | bytes, options: Any, chain: list[tuple[str, Options]]) -> Any:
     source = model if isinstance(model, bytes) else str(model)
+    if isinstance(model, bytes):
+        # Tensors kept in other files are looked for in the working directory otherwise, of which
+        # the model's digest says nothing.
+        options.add_session_config_entry(_EXTERNAL, os.devnull)
     try:
         return onnxruntime.InferenceSession(source, options, chain, enable_fallback=0)
     except _LOAD_FAULTS as error:

@@ -36,6 +36,26 @@ def test_the_provider_that_runs_is_the_one_asked_for():
     assert session.provider == session._runtime.get_providers()[0] == "CPUExecutionProvider"
 
 
+@pytest.mark.parametrize("where", ["weights.bin", "../weights.bin", "/etc/hostname"])
+def test_a_model_of_bytes_reads_no_other_file(where, tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    for folder in (tmp_path, tmp_path / "work"):
+        (folder / "weights.bin").write_bytes(bytes(16))
+    monkeypatch.chdir(tmp_path / "work")
+    graph = onnx.load_from_string(build_classical().SerializeToString())
+    tensor = onnx.TensorProto(name="elsewhere", data_type=onnx.TensorProto.UINT8, dims=[4])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in {"location": where, "offset": "0", "length": "4"}.items():
+        tensor.external_data.add(key=key, value=value)
+    graph.graph.initializer.append(tensor)
+    graph.graph.node.append(onnx.helper.make_node("Identity", ["elsewhere"], ["secret"]))
+    graph.graph.output.append(
+        onnx.helper.make_tensor_value_info("secret", onnx.TensorProto.UINT8, [4])
+    )
+    with pytest.raises(InputError, match="External data path"):
+        open_session(graph.SerializeToString())
+
+
 # A small transformer block, so that products of matrices are among what is compared.
 ATTENTION = """
     pixels = Cast<to = 1>(crops) scaled = Div(pixels, scale)
