@@ -1,0 +1,3 @@
+#!/bin/sh
+# Prefect's Helm charts start every image by this path.
+exec "$@"
