@@ -13,6 +13,8 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import LocalStore, MemoryStore, StorePath
 
+from phenopipe.errors import InputError
+
 # The zarrs pipeline packs and unpacks a shard in about 5 ms where zarr-python's own takes 16 to 27
 # (6 x 160 x 160, measured). With more than one thread it lays the inner chunks in the order in
 # which they are done, so the bytes would differ; a worker computes on one thread anyway. An array
@@ -33,12 +35,23 @@ def read_array(path: Path, *, planes: Sequence[int] | None = None) -> NDArray[An
         The array's folder.
     planes
         Indices along the first axis, in the order wanted; all of them by default.
+
+    Raises
+    ------
+    InputError
+        If its bytes are damaged.
     """
     array = _build(path, (path / "zarr.json").read_bytes())
-    if planes is None or list(planes) == list(range(array.shape[0])):
-        return np.asarray(array[:])
-    # One by one: zarrs takes what stands side by side only, and leaves the rest to zarr's own.
-    return np.concatenate([np.asarray(array[plane : plane + 1]) for plane in planes])
+    try:
+        if planes is None or list(planes) == list(range(array.shape[0])):
+            return np.asarray(array[:])
+        # One by one: zarrs takes what stands side by side only, and leaves the rest to zarr's own.
+        return np.concatenate([np.asarray(array[plane : plane + 1]) for plane in planes])
+    except RuntimeError as error:  # zarrs knows no other for bytes that it cannot decode
+        raise InputError(
+            f"expected pixels as they were published, found damaged bytes ({error}): list all that "
+            "is damaged with phenopipe verify, and ingest the plate again"
+        ) from error
 
 
 def write_array(path: Path, pixels: NDArray[Any], *, metadata: bytes) -> None:

@@ -6,6 +6,7 @@ import zarr
 from zarr.storage import MemoryStore
 
 from phenopipe.arrays import read_array, write_array
+from phenopipe.errors import InputError
 
 
 def metadata_of(pixels):
@@ -27,6 +28,15 @@ def test_pixels_come_back_and_zarr_python_reads_them(tmp_path, pixels):
     np.testing.assert_array_equal(read_array(tmp_path / "a"), pixels)
     with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}):
         np.testing.assert_array_equal(zarr.open_array(tmp_path / "a", mode="r")[:], pixels)
+
+
+@pytest.mark.parametrize("planes", [None, [4, 1]])
+def test_a_shard_that_was_cut_short_is_told_of_in_one_sentence(tmp_path, pixels, planes):
+    write_array(tmp_path / "a", pixels, metadata=metadata_of(pixels))
+    shard = tmp_path / "a/c/0/0/0"
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    with pytest.raises(InputError, match="found damaged bytes"):
+        read_array(tmp_path / "a", planes=planes)
 
 
 def test_the_same_pixels_give_the_same_bytes(tmp_path, pixels):

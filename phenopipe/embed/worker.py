@@ -157,7 +157,7 @@ def _watch(job: Job) -> AbstractContextManager[None]:
 
 @contextmanager
 def _naming(field: FieldKey, job: Job) -> Iterator[None]:
-    """Say of what field the model gave what it should not."""
+    """Say of what field the pixels, or what the model gave, are not as they should be."""
     try:
         yield
     except InputError as error:
@@ -215,7 +215,7 @@ def _read_crops(field: FieldKey, session: Session, job: Job) -> FieldCrops:
     """Read a field and cut it into the crops that the model sees."""
     level = job.plan.scale.level
     inner = f"{field.well.row_name}/{field.well.column_name}/{field.field}/{level}"
-    with job.lake.fetched(job.image, inner) as path:
+    with job.lake.fetched(job.image, inner) as path, _naming(field, job):
         pixels = read_array(path, planes=job.plan.shown)
     return cut_field(pixels, session, job.plan.of_shown(), where=f"{job.image} {field}")
 
