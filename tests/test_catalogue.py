@@ -110,3 +110,14 @@ def test_a_model_is_a_thing_of_its_own(root):
     lake = Lake(root)
     publish(lake, Thing("models/classical/1"), {})
     assert [entry.thing for entry in describe_lake(lake)] == ["models/classical/1"]
+
+
+def test_parts_of_a_verification_add_up_to_all_of_it(lake):
+    for thing in (plate_image(KEYS[0]), plate_image(KEYS[1]), embeddings("classical", KEYS[0])):
+        lake.remove(f"{thing.path}/data")
+    counted = []
+    whole = verify_lake(lake, on_progress=lambda *told: counted.append(told))
+    assert counted == [(1, 3), (2, 3), (3, 3)]
+    parts = [verify_lake(lake, part=part, parts=2) for part in range(2)]
+    assert sorted([*parts[0], *parts[1]]) == sorted(whole)
+    assert len(whole) == 3

@@ -23,6 +23,7 @@ from phenopipe.embed.pieces import (
 )
 from phenopipe.embed.plan import CropPlan, plan_crops
 from phenopipe.embed.reading import drop_failed, read_plate_layout, read_platemap
+from phenopipe.embed.recipe import choose_card, embed_recipe, read_inputs
 from phenopipe.embed.roll import Roll
 from phenopipe.embed.table import EmbeddingsWriter
 from phenopipe.embed.worker import Job, try_model
@@ -36,15 +37,11 @@ from phenopipe.lake import (
     embeddings,
     model_folder,
     plate_image,
-    platemap,
-    qc_table,
 )
-from phenopipe.models import Card, check_card, ensure_classical, find_model
+from phenopipe.models import Card, check_card, ensure_classical
 from phenopipe.plates import FieldKey, PlateKey
 
 _log = logging.getLogger(__name__)
-
-STAGE_VERSION = 2
 
 
 def embed_plate(
@@ -52,8 +49,10 @@ def embed_plate(
     key: PlateKey,
     *,
     model: str = "classical",
+    version: str | None = None,
     client: Client,
     config: EmbedConfig | None = None,
+    force: bool = False,
     on_progress: Progress | None = None,
 ) -> PlateRef:
     """Embed a plate's crops, leaving out the fields that failed QC unless asked for them.
@@ -73,27 +72,34 @@ def embed_plate(
     Parameters
     ----------
     model
-        A model's name in the lake (its newest version), or ``classical``.
+        A model's name in the lake, or ``classical``.
+    version
+        The model's version; its newest if None.
+    force
+        Whether to compute anew what another run than the lake's (``lake.run_id``) has published.
     on_progress
         Called with the fields that are done, and their number.
 
     Raises
     ------
     InputError
-        If the plate or model is not published, the plate lacks channels that the model needs,
-        its fields are smaller than a crop, stacks only or time series, none passed QC, or more
-        than a few kill their workers; if the provider is not there, or the model does not load,
-        is not what its card says, or gives NaN. Nothing is published then.
+        If the plate, the model or its version is not published, the plate lacks channels that the
+        model needs, its fields are smaller than a crop, stacks only or time series, none passed
+        QC, or more than a few kill their workers; if the provider is not there, or the model does
+        not load, is not what its card says, or gives NaN. Nothing is published then.
     SystemExit
         After SIGTERM.
     """
     config = config or EmbedConfig()
     if model == "classical":
         ensure_classical(lake)
-    card = find_model(lake, model)
+    card = choose_card(lake, model, version=version)
     thing = embeddings(model, key)
-    recipe = _recipe(lake, key, card, config=config)
+    recipe = embed_recipe(read_inputs(lake, key), card, config=config)
     manifest = lake.current(thing, recipe)
+    # A run that is started again must not begin with its first plate.
+    if force and manifest and not (lake.run_id and manifest.run_id == lake.run_id):
+        manifest = None
     computed = manifest is None
     if manifest is None:
         work = _find_work(lake, key, card, recipe, config=config)
@@ -119,26 +125,6 @@ class _Work:
     job: Job
     fields: list[FieldKey]
     left_out: int
-
-
-def _recipe(lake: Lake, key: PlateKey, card: Card, *, config: EmbedConfig) -> Recipe:
-    remedy = f"run phenopipe ingest on {key} first"
-    things = (plate_image(key), qc_table(key), platemap(key))
-    inputs = {thing.path: lake.require(thing, remedy=remedy).key for thing in things}
-    crop = config.crop or card.crop
-    parameters = {
-        "model": card.name,
-        "version": card.version,
-        "crop": crop,
-        "stride": config.stride or crop,
-        "edge": config.edge,
-        "per": config.per,
-        "turns": config.turns,
-        "rescale": config.rescale,
-        "provider": config.provider,
-        "include_failed": config.include_failed,
-    }
-    return Recipe("embed", STAGE_VERSION, inputs, parameters, model_digest=card.digest)
 
 
 def _find_work(

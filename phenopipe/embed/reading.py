@@ -1,6 +1,7 @@
 """What the embed stage reads of a published plate: its fields, their verdicts, its platemap."""
 
 import json
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,12 +13,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from phenopipe.errors import InputError
-from phenopipe.lake import Lake, Thing, plate_image, platemap, qc_table
+from phenopipe.lake import Lake, Manifest, Thing, plate_image, platemap, qc_table
 from phenopipe.plates import FieldKey, PlateKey, Well
 from phenopipe.schema import PLATEMAP_COLUMNS, QC, check_table
 
 # Wells whose metadata are read at a time: on object storage each is a request of some 50 ms.
 _WELLS_AT_ONCE = 16
+
+# The group of a field that is flat, (c, y, x), among an image's files.
+_FIELD = re.compile(r"([A-Z]+/\d+/\d+)/zarr\.json")
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,53 @@ def read_plate_layout(lake: Lake, key: PlateKey) -> PlateLayout:
     return PlateLayout(
         plate["phenopipe"]["channels"], fields, _read_attributes(image, group, lake=lake)
     )
+
+
+@dataclass(frozen=True)
+class FieldShape:
+    """A plate's channels, and of its first field the attributes, sides in pixels and dtype."""
+
+    channels: list[str]
+    image: dict[str, Any]
+    sides: tuple[int, int]
+    dtype: str
+
+
+def read_field_shape(lake: Lake, manifest: Manifest) -> FieldShape:
+    """Read what a plate's fields are like from the first: three small requests for any plate.
+
+    Parameters
+    ----------
+    manifest
+        The plate image's.
+
+    Raises
+    ------
+    InputError
+        If no field is there as a plane, or the image's metadata are not as they were published.
+    """
+    image = Thing(manifest.thing)
+    groups = (_FIELD.fullmatch(name) for name in manifest.files)
+    first = min((group[1] for group in groups if group), default=None)
+    if first is None:
+        raise InputError(
+            f"expected a plane or projection of a field in {image}, found none: ingest the plate "
+            "again with --z max, or one step"
+        )
+    try:
+        array = json.loads(lake.read_bytes(image, f"{first}/0/zarr.json"))
+        height, width = array["shape"][-2:]
+        return FieldShape(
+            _read_attributes(image, lake=lake)["phenopipe"]["channels"],
+            _read_attributes(image, first, lake=lake),
+            (height, width),
+            array["data_type"],
+        )
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        raise InputError(
+            f"expected the metadata of {image} as they were published, found {error!r}: look at "
+            "phenopipe verify, and ingest the plate again"
+        ) from error
 
 
 def drop_failed(lake: Lake, key: PlateKey, fields: list[FieldKey]) -> list[FieldKey]:

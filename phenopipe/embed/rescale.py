@@ -102,6 +102,20 @@ def find_scale(pixel_um: float, *, wanted_um: float, levels: int = 1, where: str
     return Scale(level, halvings - level, 1.0 if abs(zoom - 1) < TOLERANCE else zoom)
 
 
+def rescale_sides(sides: tuple[int, int], scale: Scale) -> tuple[int, int]:
+    """Give height and width of the model's planes, from those of level 0.
+
+    Examples
+    --------
+    >>> rescale_sides((2048, 2047), Scale(level=1)), rescale_sides((100, 100), Scale(zoom=0.8))
+    ((1024, 1024), (80, 80))
+    """
+    height, width = sides
+    for _ in range(scale.level + scale.halvings):
+        height, width = -(-height // 2), -(-width // 2)
+    return _zoom_side(height, scale.zoom), _zoom_side(width, scale.zoom)
+
+
 def rescale_planes(planes: npt.NDArray[Any], scale: Scale) -> npt.NDArray[Any]:
     """Bring planes ``(c, y, x)`` of ``scale.level`` to the wanted pixels, in their own dtype.
 
@@ -128,9 +142,13 @@ def rescale_planes(planes: npt.NDArray[Any], scale: Scale) -> npt.NDArray[Any]:
 
 
 def _resample(plane: npt.NDArray[Any], zoom: float) -> npt.NDArray[Any]:
-    # Only whole pixels of the result are made, each of exactly the wanted size.
-    height, width = (max(1, int(side * zoom + 1e-6)) for side in plane.shape)
+    height, width = (_zoom_side(side, zoom) for side in plane.shape)
     seen = (min(width / zoom, plane.shape[1]), min(height / zoom, plane.shape[0]))
     image = Image.fromarray(plane.astype(np.float32))
     resized = image.resize((width, height), Image.Resampling.BILINEAR, box=(0.0, 0.0, *seen))
     return np.floor(np.asarray(resized) + np.float32(0.5)).astype(plane.dtype)
+
+
+def _zoom_side(side: int, zoom: float) -> int:
+    """Count the whole pixels of the result along a side; each is of exactly the wanted size."""
+    return max(1, int(side * zoom + 1e-6))

@@ -11,6 +11,7 @@ from phenopipe.models.registry import (
     export_model,
     find_model,
     list_models,
+    pick_card,
     publish_model,
 )
 from phenopipe.models.session import Session, open_session
@@ -30,6 +31,7 @@ __all__ = [
     "find_model",
     "list_models",
     "open_session",
+    "pick_card",
     "publish_model",
     "read_folder",
     "verify_model",

@@ -95,14 +95,32 @@ def find_model(lake: Lake, name: str) -> Card:
     InputError
         If no version is published.
     """
-    cards = [card for card in list_models(lake) if card.name == name]
-    if not cards:
-        found = ", ".join(sorted({card.name for card in list_models(lake)})) or "none"
+    return pick_card(list_models(lake), name, where=lake.root)
+
+
+def pick_card(cards: Sequence[Card], name: str, *, version: str | None = None, where: str) -> Card:
+    """Pick a model's card among a lake's: that of the version, or of the newest if None.
+
+    Raises
+    ------
+    InputError
+        If it is not there.
+    """
+    versions = {card.version: card for card in cards if card.name == name}
+    if not versions:
+        found = ", ".join(sorted({card.name for card in cards})) or "none"
         raise InputError(
-            f"expected a model {name} in {lake.root}, found {found}: choose one of these, "
+            f"expected a model {name} in {where}, found {found}: choose one of these, "
             "classical, or add it (phenopipe models add)"
         )
-    return max(cards, key=lambda card: card.release)
+    if version is None:
+        return max(versions.values(), key=lambda card: card.release)
+    if version not in versions:
+        raise InputError(
+            f"expected version {version} of model {name} in {where}, found "
+            f"{', '.join(versions)}: choose one of these, or add it (phenopipe models add)"
+        )
+    return versions[version]
 
 
 def check_card(lake: Lake, card: Card) -> None:

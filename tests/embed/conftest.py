@@ -25,6 +25,7 @@ class PlateWriter:
     """Writes and publishes one plate in a lake."""
 
     lake: Lake
+    key: PlateKey = KEY
     wells: tuple[str, ...] = ("A01", "A02", "B11")
     paths: tuple[str, ...] = ("1", "2")
     channels: tuple[str, ...] = ("DNA", "ER", "AGP")
@@ -38,23 +39,26 @@ class PlateWriter:
     pixels: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
 
     def publish(self) -> None:
-        self._publish(plate_image(KEY), self._write_image)
-        self._publish(qc_table(KEY), self._write_qc)
+        counts = {"wells": len(self.wells), "fields": len(self.wells) * len(self.paths)}
+        self._publish(plate_image(self.key), self._write_image, counts=counts)
+        counts = {"fields_failed_qc": len(self.failed)}
+        self._publish(qc_table(self.key), self._write_qc, counts=counts)
         self.publish_platemap([])
 
     def publish_platemap(self, rows: list[dict]) -> None:
         kinds = pa.schema({**PLATEMAP_COLUMNS, "zfpkm": pa.float64(), "comment": pa.string()})
         table = pa.Table.from_pylist(rows, schema=kinds)
-        self._publish(platemap(KEY), lambda path: pq.write_table(table, path), rows=str(rows))
+        thing = platemap(self.key)
+        self._publish(thing, lambda path: pq.write_table(table, path), rows=str(rows))
 
-    def _publish(self, thing, write, **parameters) -> None:
+    def _publish(self, thing, write, *, counts=None, **parameters) -> None:
         settings = {"seed": self.seed, "failed": str(self.failed), **parameters}
         settings |= {"bright": str(self.bright)} if self.bright else {}
         with self.lake.writing(thing):
             with self.lake.draft(thing) as path:
                 write(path)
             recipe = Recipe("ingest", 1, {}, settings)
-            self.lake.publish(thing, recipe, counts={}, started=datetime.now(UTC))
+            self.lake.publish(thing, recipe, counts=counts or {}, started=datetime.now(UTC))
 
     def _write_image(self, path) -> None:
         rng = np.random.default_rng(self.seed)
@@ -101,8 +105,8 @@ class PlateWriter:
     def _write_qc(self, path) -> None:
         rows = [
             {
-                "experiment": KEY.experiment,
-                "plate": KEY.plate,
+                "experiment": self.key.experiment,
+                "plate": self.key.plate,
                 "well": well,
                 "field": int(name.removesuffix("z")),
                 "channel": channel,
