@@ -1,7 +1,5 @@
 """A landing zone, night by night: ingest each plate that is complete, tell what wants a person."""
 
-import logging
-import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -9,15 +7,16 @@ from typing import Annotated, Any
 
 import typer
 from prefect import flow
-from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
-from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import Field
-from rich.console import Console
 
+from flows.forms import ask
+from flows.guard import guarded
+from flows.plates import PLATES_AT_ONCE
+from flows.steps import show_table
+from flows.terminal import shown_in_terminal
 from flows.verdicts import judge_batches
 from phenopipe import compute
 from phenopipe.config import IngestConfig, Settings, override, read_settings
@@ -26,10 +25,8 @@ from phenopipe.ingest.arrival import TROUBLED, Sighting
 from phenopipe.ingest.watch import remember_sighting, scan_landing
 from phenopipe.lake import Lake
 from tasks.ingest import ingest_plate
-from tasks.progress import progress_bars
-
-# Two plates at once: one reads while the other computes, and no more lie in memory.
-PLATES_AT_ONCE = 2
+from tasks.labels import tagged
+from tasks.telling import report_overdue
 
 
 @flow(
@@ -38,37 +35,38 @@ PLATES_AT_ONCE = 2
     # The runner's futures do not fit the decorator's annotation in Prefect 3.8.
     task_runner=ThreadPoolTaskRunner(max_workers=PLATES_AT_ONCE),  # type: ignore[arg-type]
 )
+@guarded
 def ingest_landing(
-    source: Annotated[Path, Field(description="The landing zone: a folder of plates.")],
-    root: Annotated[str, Field(description="The lake's root.")],
-    layout: Annotated[
-        str | None, Field(description="The vendor's layout; the settings', or auto.")
-    ] = None,
+    source: Annotated[Path, ask("The landing zone: a folder of plates.")],
+    root: Annotated[str, ask("The lake's root.")],
+    layout: Annotated[str | None, ask("The vendor's layout; the settings', or auto.")] = None,
     quiet_minutes: Annotated[
         float,
-        Field(ge=0, description="A plate is complete once nothing in it changed for so long."),
+        ask("A plate is complete once nothing in it changed for so long.", ge=0),
     ] = 30.0,
-    settings: Annotated[Path | None, Field(description="An assay's settings (TOML).")] = None,
+    overdue_hours: Annotated[
+        float,
+        ask("A plate that takes longer to arrive raises an alert.", gt=0),
+    ] = 24.0,
+    settings: Annotated[Path | None, ask("An assay's settings (TOML).")] = None,
     compute_kind: Annotated[
-        str, Field(description="threads, local, cuda, slurm or a scheduler's address.")
+        str, ask("threads, local, cuda, slurm or a scheduler's address.")
     ] = "local",
 ) -> State[Any]:
     """Ingest each plate of a landing zone that is complete and new; tell what was delivered again.
 
     What was ingested is remembered in the lake.
     """
-    try:
-        chosen = Settings() if settings is None else read_settings(settings)
-        config = override(chosen.ingest, layout=layout)
-        seen = scan_landing(
-            source,
-            Lake(root),
-            layout=config.layout,
-            pattern=config.pattern,
-            quiet_minutes=quiet_minutes,
-        )
-    except InputError as error:
-        return Failed(message=str(error))
+    chosen = Settings() if settings is None else read_settings(settings)
+    config = override(chosen.ingest, layout=layout)
+    seen = scan_landing(
+        source,
+        Lake(root),
+        layout=config.layout,
+        pattern=config.pattern,
+        quiet_minutes=quiet_minutes,
+    )
+    report_overdue(seen, hours=overdue_hours)
     complete = [sighting for sighting in seen if sighting.state == "complete"]
     others = [sighting for sighting in seen if sighting.state != "complete"]
     done = _ingest(complete, root, config, compute_kind) if complete else []
@@ -83,17 +81,23 @@ def _ingest(
 ) -> list[Sighting]:
     with compute.client(compute_kind) as client:
         scheduler = compute.scheduler_address(client)
-        runs = [
-            ingest_plate.submit(
-                sighting.folder,
-                root=root,
-                scheduler=scheduler,
-                config=config,
-                platemap=sighting.platemap,
-            )
-            for sighting in complete
-        ]
+        runs = [_submit(sighting, root, scheduler, config) for sighting in complete]
         return [_settle(one, run, root) for one, run in zip(complete, runs, strict=True)]
+
+
+def _submit(
+    sighting: Sighting, root: str, scheduler: str, config: IngestConfig
+) -> PrefectFuture[Any]:
+    key = sighting.key
+    named = {"experiment": key.experiment, "plate": key.plate} if key else {}
+    with tagged(**named):
+        return ingest_plate.submit(
+            sighting.folder,
+            root=root,
+            scheduler=scheduler,
+            config=config,
+            platemap=sighting.platemap,
+        )
 
 
 def _settle(sighting: Sighting, run: PrefectFuture[Any], root: str) -> Sighting:
@@ -114,7 +118,7 @@ def _conclude(seen: list[Sighting]) -> State[Any]:
     counted = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
     told = f"{len(seen):,} plates: {counted or 'none'}"
     news = [sighting for sighting in seen if sighting.why]
-    create_table_artifact([sighting.as_row() for sighting in news], key="landing", description=told)
+    show_table([sighting.as_row() for sighting in news], key="landing", description=told)
     troubled = [sighting for sighting in seen if sighting.state in TROUBLED]
     if troubled:
         listed = "; ".join(f"{one.as_row()['plate']} {one.state}: {one.why}" for one in troubled)
@@ -129,25 +133,16 @@ def main(
     compute_kind: Annotated[str, typer.Option("--compute", help="Where it runs.")] = "local",
 ) -> None:
     """Look at a landing zone once from the shell: a bar a plate, then one line."""
-    # The bars have the terminal; the server keeps the whole log.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
-    logging.getLogger("distributed").setLevel(logging.ERROR)
-    # Importing and migrating the server takes over the default 20 s on a busy machine.
-    with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180}):
-        with progress_bars() as bars:
-            state = ingest_landing(
-                source,
-                root,
-                quiet_minutes=quiet_minutes,
-                compute_kind=compute_kind,
-                return_state=True,
-            )
-        _print_outcome(bars.console, state)
-    raise typer.Exit(0 if state.is_completed() else 1)
-
-
-def _print_outcome(console: Console, state: State[Any]) -> None:
+    with shown_in_terminal() as console:
+        state = ingest_landing(
+            source,
+            root,
+            quiet_minutes=quiet_minutes,
+            compute_kind=compute_kind,
+            return_state=True,
+        )
     console.print(f"{state.name}: {state.message}", highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if state.is_completed() else 1)
 
 
 if __name__ == "__main__":

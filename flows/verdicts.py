@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
-from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 
+from flows.steps import show_table
 from phenopipe.config import QCConfig
 from phenopipe.ingest import summarise_qc
 from phenopipe.lake import Lake
+from tasks.labels import artifact_key, artifact_url, tagged
 from tasks.qc import judge_batch
 
 
@@ -20,11 +21,19 @@ def judge_batches(root: str, experiments: Iterable[str], config: QCConfig) -> di
     dict
         How the judging of each experiment ended.
     """
-    states = {
-        one: judge_batch(one, root=root, config=config, return_state=True)
-        for one in sorted(experiments)
-    }
+    states = {one: _judge(one, root, config) for one in sorted(experiments)}
     judged = [experiment for experiment, state in states.items() if state.is_completed()]
     rows = [row for experiment in judged for row in summarise_qc(Lake(root), experiment)]
-    create_table_artifact(rows, key="qc", description="QC: the verdict on each plate.")
+    rows = [row | {"page": _link(row)} for row in rows]
+    show_table(rows, key="qc", description="QC: the verdict on each plate.")
     return states
+
+
+def _judge(experiment: str, root: str, config: QCConfig) -> State[Any]:
+    with tagged(experiment=experiment):
+        return judge_batch(experiment, root=root, config=config, return_state=True)
+
+
+def _link(row: dict[str, str]) -> str:
+    page = artifact_url(artifact_key("qc", row["experiment"], row["plate"]))
+    return f"[QC]({page})" if page else ""

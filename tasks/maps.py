@@ -11,7 +11,7 @@ from tasks.outcome import RETRIES, open_lake, run_stage
 
 @task(name="map", task_run_name="map {name}", tags=["stage:map"], **RETRIES)
 def build_map(
-    name: str, *, root: str, model: str, experiments: tuple[str, ...], config: MapConfig
+    name: str, *, root: str, model: str, experiments: tuple[str, ...] | None, config: MapConfig
 ) -> State[MapRef]:
     """Align, correct and aggregate the experiments' embeddings into a published map."""
     return run_stage(

@@ -1,7 +1,7 @@
 """What all stage tasks share: when to try again, and the state that a stage ends in."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from distributed import KilledWorker
 from distributed.comm.core import CommClosedError
@@ -49,7 +49,8 @@ def run_stage(name: str, stage: Callable[[Progress], Ref]) -> State[Ref]:
     traceback. Everything else is raised, for Prefect to try again or to report.
     """
     try:
-        ref = stage(show_progress(name))
+        with show_progress(name) as on_progress:
+            ref = stage(on_progress)
     except InputError as error:
         show_outcome(name, "failed")
         return Failed(message=str(error), data=error)
@@ -57,3 +58,12 @@ def run_stage(name: str, stage: Callable[[Progress], Ref]) -> State[Ref]:
     if ref.computed:
         return Completed(message=f"{ref.thing}: {describe_counts(ref.counts)}", data=ref)
     return Completed(name="Cached", message=f"{ref.thing} is published already", data=ref)
+
+
+def find_news(state: State[Ref]) -> Ref | None:
+    """Give what a stage has published now; None where it failed, or had nothing to do."""
+    if not state.is_completed():
+        return None
+    # Prefect types the data as what its own storage of results may hold, too.
+    ref = cast("Ref", state.data)
+    return ref if ref.computed else None

@@ -14,18 +14,26 @@ if TYPE_CHECKING:
     from phenopipe.ingest.index import PlateIndex
     from phenopipe.ingest.plate import ingest_plate
     from phenopipe.ingest.platemap import find_platemap
-    from phenopipe.ingest.qc_summary import summarise_qc
+    from phenopipe.ingest.qc_summary import (
+        PlateSummary,
+        read_verdict,
+        summarise_plate,
+        summarise_qc,
+    )
 
 _MODULES = {
     "BatchRef": "drift",
     "ImageFault": "images",
     "PlateIndex": "index",
+    "PlateSummary": "qc_summary",
     "find_platemap": "platemap",
     "find_plates": "detect",
     "ingest_plate": "plate",
     "judge_batch": "drift",
     "read_image": "images",
     "read_layout": "detect",
+    "read_verdict": "qc_summary",
+    "summarise_plate": "qc_summary",
     "summarise_qc": "qc_summary",
 }
 
@@ -33,12 +41,15 @@ __all__ = [
     "BatchRef",
     "ImageFault",
     "PlateIndex",
+    "PlateSummary",
     "find_platemap",
     "find_plates",
     "ingest_plate",
     "judge_batch",
     "read_image",
     "read_layout",
+    "read_verdict",
+    "summarise_plate",
     "summarise_qc",
 ]
 

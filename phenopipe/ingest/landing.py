@@ -34,11 +34,13 @@ _PLATEMAP = "source:platemap"
 class Snapshot:
     """Every file below a folder, by its path there: size in bytes, and time in ns since 1970.
 
-    `changed_ns` is when the folder last changed, by the clock of the machine that holds it.
+    `changed_ns` is when the folder last changed, and `began_ns` when its first file came, by the
+    clock of the machine that holds it.
     """
 
     files: Mapping[str, tuple[int, int]]
     changed_ns: int
+    began_ns: int = 0
 
     @cached_property
     def digest(self) -> str:
@@ -52,7 +54,8 @@ def take_snapshot(folder: Path) -> Snapshot:
 
     The last change is the newest of the files' times of content and of status, and of the folders'
     own: copying programs give a copy the content's old time, but status is set by the machine that
-    holds the copy (``st_ctime``: POSIX; on Windows, when the copy was made).
+    holds the copy (``st_ctime``: POSIX; on Windows, when the copy was made). The first file's
+    coming is the oldest such time of a file.
 
     Raises
     ------
@@ -60,18 +63,19 @@ def take_snapshot(folder: Path) -> Snapshot:
         If a folder cannot be read.
     """
     files: dict[str, tuple[int, int]] = {}
-    changed_ns = 0
+    changed_ns, came_ns = 0, []
     try:
         for path, stat in _walk(folder):
             changed_ns = max(changed_ns, stat.st_mtime_ns, stat.st_ctime_ns)
             if not path.endswith("/"):
                 files[path] = (stat.st_size, stat.st_mtime_ns)
+                came_ns.append(stat.st_ctime_ns)
     except OSError as error:
         raise InputError(
             f"expected a folder that can be read, found {error.filename or folder} "
             f"({error.strerror}): check the path and your rights"
         ) from error
-    return Snapshot(files, changed_ns)
+    return Snapshot(files, changed_ns, min(came_ns, default=changed_ns))
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:

@@ -9,6 +9,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from phenopipe.simulate import simulate_screen
 
@@ -37,6 +39,17 @@ def prefect_server(tmp_path_factory):
             yield env
         finally:
             server.terminate()
+
+
+@pytest.fixture(scope="module")
+def server(prefect_server):
+    """Let flows of this process talk to the server; gives a client of it."""
+    settings = {
+        PREFECT_API_URL: prefect_server["PREFECT_API_URL"],
+        PREFECT_HOME: prefect_server["PREFECT_HOME"],
+    }
+    with temporary_settings(settings), get_client(sync_client=True) as client:
+        yield client
 
 
 def await_health(url, server):

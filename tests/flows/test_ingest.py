@@ -29,7 +29,7 @@ def run_flow(prefect_server, tmp_path):
             cwd=PROJECT,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=600,
             check=False,
         )
         return done.returncode, done.stdout + done.stderr

@@ -33,7 +33,7 @@ def finished(start_flow, tmp_path_factory):
     """Run the screen to its map once; returns the lake's root and what was printed."""
     root = tmp_path_factory.mktemp("flow") / "lake"
     process = start_flow(root)
-    output, _ = process.communicate(timeout=280)
+    output, _ = process.communicate(timeout=800)
     assert process.returncode == 0, output
     return root, output
 
@@ -58,7 +58,13 @@ def test_the_run_ends_with_its_url_the_reports_path_and_results(finished, prefec
 def test_runs_are_named_and_tagged_for_their_stage_and_plate(ask):
     run, tasks = last_runs(ask)
     assert run["name"] == "m"
-    assert {"ingest Plate1", "embed Plate1", "map m", "benchmark m", "report m"} <= set(tasks)
+    assert {
+        "ingest Batch1/Plate1",
+        "embed Batch1/Plate1",
+        "map m",
+        "benchmark m",
+        "report m",
+    } <= set(tasks)
 
 
 def test_manifests_hold_the_flow_runs_id(finished, ask):
@@ -70,7 +76,7 @@ def test_manifests_hold_the_flow_runs_id(finished, ask):
 def test_started_again_every_stage_is_cached(finished, start_flow, ask):
     root, _ = finished
     process = start_flow(root)
-    output, _ = process.communicate(timeout=280)
+    output, _ = process.communicate(timeout=800)
     assert process.returncode == 0, output
     run, tasks = last_runs(ask)
     assert run["state"]["name"] == "Cached"
@@ -83,7 +89,7 @@ def test_a_plate_that_cannot_be_read_fails_alone_and_is_named(screen, tmp_path, 
     poisoned = next(path for path in sorted(source.rglob("*.TIF")) if "Batch2" in str(path))
     shutil.copy(poisoned, poisoned.with_name(poisoned.name.replace("w", "w0", 1)))
     process = start_flow(tmp_path / "lake", source=source)
-    output, _ = process.communicate(timeout=280)
+    output, _ = process.communicate(timeout=800)
     assert process.returncode == 1, output
     run, tasks = last_runs(ask)
     assert run["state"]["type"] == "FAILED"
@@ -97,7 +103,7 @@ def test_a_plate_that_cannot_be_read_fails_alone_and_is_named(screen, tmp_path, 
 
 def test_a_source_that_is_not_there_ends_in_one_sentence(start_flow, tmp_path):
     process = start_flow(tmp_path / "lake", source=tmp_path / "nowhere")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=400)
     assert process.returncode == 1
     assert "nowhere" in output
     assert "Traceback" not in output

@@ -7,7 +7,7 @@ from matplotlib.image import imread
 
 from phenopipe.config import QCConfig
 from phenopipe.ingest.assessment import assess_plate
-from phenopipe.ingest.heatmaps import draw_heatmaps
+from phenopipe.ingest.heatmaps import draw_heatmaps, shrink_heatmaps
 from phenopipe.ingest.qc import MEASURES
 from phenopipe.plates import FieldKey, PlateKey, Well
 
@@ -93,3 +93,14 @@ def test_a_row_of_panels_a_channel():
 def test_labels_are_written_as_they_are():
     """Dollar signs would start a formula."""
     assert paint(draw_table(channels=("w1 $\\frac$",))).any()
+
+
+def test_a_shrunk_picture_keeps_the_verdict_of_a_single_well():
+    table = draw_table(saturated={(2, 3): 0.5})
+    whole = draw_heatmaps(table, shape=(8, 12))
+    shrunk = shrink_heatmaps(whole)
+    assert len(shrunk) < len(whole) / 2
+    small = np.rint(imread(io.BytesIO(shrunk))[:, :, :3] * 255).astype("uint8")
+    pixels = small.repeat(2, axis=0).repeat(2, axis=1)
+    assert find_verdict(pixels, (8, 12), (2, 3)) == FAIL
+    assert find_verdict(pixels, (8, 12), (2, 4)) == PASS

@@ -6,7 +6,7 @@ from prefect.states import Failed
 
 from phenopipe.errors import InputError
 from phenopipe.lake import PlateRef
-from tasks.outcome import RETRIES, run_stage
+from tasks.outcome import RETRIES, find_news, run_stage
 
 REF = {
     "experiment": "E",
@@ -51,3 +51,10 @@ def test_bad_input_fails_in_the_librarys_words():
 def test_a_bug_is_raised():
     with pytest.raises(ZeroDivisionError):
         run_stage("qc", lambda _progress: 1 // 0)
+
+
+def test_only_what_was_computed_now_is_news():
+    new = PlateRef(computed=True, **REF)
+    assert find_news(run_stage("qc", lambda _progress: new)) == new
+    assert find_news(run_stage("qc", lambda _progress: PlateRef(computed=False, **REF))) is None
+    assert find_news(Failed(message="expected 6 channels")) is None
