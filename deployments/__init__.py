@@ -1,0 +1,1 @@
+"""What a Prefect server holds: deployments, work pools, queues, limits, variables, automations."""
