@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make demo` and `make test`.
+# Two commands on a fresh machine: `make demo` and `make test`; `make server` for docs/nightly.md.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -12,15 +12,16 @@ PEERS_STAMP := .venv-peers/.installed
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo test lint bench bench-maps lock clean
+.PHONY: demo test lint audit server bench bench-maps lock clean
 
 demo: $(STAMP)
 	@test -f demo/screen/truth/truth.json || $(BIN)/phenopipe simulate demo/screen
 	@$(BIN)/python -m flows.screen_to_map demo/screen --root demo/lake --name demo \
 		--annotations demo/screen/truth/annotations
 
+# A file's tests stay in one process, for they share servers and screens.
 test: $(TEST_STAMP) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -rs
 
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .
@@ -28,14 +29,24 @@ lint: $(TEST_STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The locked dependencies against PyPI's advisories, by a tool with an environment of its own.
+audit:
+	test -d .venv-audit || $(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	$(PYTHON) .ci/audit.py .venv-audit/bin/pip-audit constraints.txt
+
+# A server of one's own, without a password, for this machine alone: docs/nightly.md.
+server: $(STAMP)
+	$(BIN)/prefect --no-prompt server start
+
 $(STAMP): pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# Torch, which makes models and runs none, is needed by the tests alone.
+# Torch, which makes models and runs none, and what checks infra/ are needed by the tests alone.
 $(TEST_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train,infra]'
 	touch $@
 
 # Ingest and embed beside their peers, in an environment of its own; see docs/benchmarks.md.
@@ -68,4 +79,4 @@ lock:
 		--no-annotate --no-header pyproject.toml --output-file constraints.txt
 
 clean:
-	rm -rf demo .bench .venv .venv-bench .venv-peers
+	rm -rf demo .bench .venv .venv-audit .venv-bench .venv-peers
