@@ -13,7 +13,7 @@ from phenopipe.simulate import simulate_screen
 def phenopipe(*arguments):
     command = [sys.executable, "-c", "from phenopipe.cli import main; main()"]
     return subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=280, check=False
+        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=800, check=False
     )
 
 
