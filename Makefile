@@ -36,18 +36,23 @@ audit:
 	$(PYTHON) .ci/audit.py .venv-audit/bin/pip-audit constraints.txt
 
 # A server of one's own, without a password, for this machine alone: docs/nightly.md.
+# Leases in files outlive a restart; in memory, a run at work would end itself.
 server: $(STAMP)
-	$(BIN)/prefect --no-prompt server start
+	PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem \
+		$(BIN)/prefect --no-prompt server start
 
 $(STAMP): pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# Torch, which makes models and runs none, and what checks infra/ are needed by the tests alone.
-$(TEST_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train,infra]'
-	touch $@
+# Torch, which makes models and runs none, and what checks infra/ are needed by the tests alone. All
+# in one resolution: each takes a minute.
+$(TEST_STAMP): pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		--editable '.[dev,train,infra]'
+	touch $(STAMP) $@
 
 # Ingest and embed beside their peers, in an environment of its own; see docs/benchmarks.md.
 bench: $(BENCH_STAMP)

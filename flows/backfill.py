@@ -122,10 +122,10 @@ def _show_plan(backlog: Backlog) -> str:
     """Publish the table ``backfill-plan``; gives its totals in words."""
     totals = backlog.totals()
     told = (
-        f"{totals['missing']:,} plates to embed, {totals['done']:,} published already. To do: "
-        f"{totals['crops']:,} crops in {totals['hours']:,.1f} hours of one run "
-        f"({backlog.basis}); {totals['bytes_read'] / 1e9:,.1f} GB to read, "
-        f"{totals['bytes_written'] / 1e9:,.1f} GB to write"
+        f"Plates to embed: {totals['missing']:,}; published already: {totals['done']:,}. To do: "
+        f"{totals['crops']:,} crops in {_tell_hours(totals['hours'])} of one run "
+        f"({backlog.basis}); {_tell_bytes(totals['bytes_read'])} to read, "
+        f"{_tell_bytes(totals['bytes_written'])} to write"
     )
     show_table(backlog.as_rows(), key="backfill-plan", description=told)
     return told
@@ -137,6 +137,14 @@ def _find_embedded(backlog: Backlog, steps: Sequence[Step]) -> list[str]:
     done = [step.item for step in steps if step.outcome != "failed"]
     stale = [str(work.key) for work in backlog.missing if work.state == "stale"]
     return sorted({plate.split("/")[0] for plate in {*done, *stale} - failed})
+
+
+def _tell_hours(hours: float) -> str:
+    return f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:,.1f} minutes"
+
+
+def _tell_bytes(size: float) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
 def _map_and_score(

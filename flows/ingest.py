@@ -116,7 +116,7 @@ def _settle(sighting: Sighting, run: PrefectFuture[Any], root: str) -> Sighting:
 def _conclude(seen: list[Sighting]) -> State[Any]:
     counts = Counter(sighting.state for sighting in seen)
     counted = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
-    told = f"{len(seen):,} plates: {counted or 'none'}"
+    told = f"{len(seen):,} plate{'s' * (len(seen) != 1)}: {counted or 'none'}"
     news = [sighting for sighting in seen if sighting.why]
     show_table([sighting.as_row() for sighting in news], key="landing", description=told)
     troubled = [sighting for sighting in seen if sighting.state in TROUBLED]

@@ -109,7 +109,7 @@ def outcomes(rows):
 def test_a_dry_run_tells_what_there_is_to_do_and_does_nothing(server, lake):
     state = start(lake, dry_run=True)
     assert state.is_completed()
-    assert "3 plates to embed, 1 published already" in state.message
+    assert "Plates to embed: 3; published already: 1" in state.message
     rows, told = read_table(server, "backfill-plan", state.state_details.flow_run_id)
     assert {row["plate"]: row["state"] for row in rows} == {
         "P0": "published",
