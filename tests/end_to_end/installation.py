@@ -13,9 +13,13 @@ from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
     ArtifactFilterKey,
+    DeploymentFilter,
+    DeploymentFilterId,
     FlowRunFilter,
     FlowRunFilterId,
     FlowRunFilterParentFlowRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
 )
 
 from deployments.apply import describe_automation, read_yaml
@@ -26,9 +30,9 @@ A_NIGHT = {"quiet_minutes": 0, "compute_kind": "threads"}
 # What a backfill is asked for that makes what a night makes.
 TO_THE_MAP = {"stages": ["embed", "map"], "map_name": "nightly", "compute_kind": "threads"}
 
-ZOMBIES = "zombie-to-crashed"
-# Tests cannot wait for three missed heartbeats: one, and 10 s for a busy machine to deliver it.
-PATIENCE = timedelta(seconds=40)
+# Tests cannot wait for three missed heartbeats: one, and as long again for a busy machine to bring
+# it. No worker is left to report the crash a second time.
+PATIENCE = {"zombie-to-crashed": timedelta(seconds=60), "rerun-crashed": timedelta(seconds=20)}
 
 # How a plate's folder looked names the folder and its clock: no two deliveries are alike.
 WHAT_WE_COMPARE = [kind for kind in PATTERNS if kind != "landing"]
@@ -58,7 +62,7 @@ class Installation:
                 cwd=PROJECT,
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=400,
                 check=False,
             )
             assert done.returncode == 0, done.stdout + done.stderr
@@ -74,7 +78,7 @@ class Installation:
         found = self.client.read_deployment_by_name(deployment)
         return self.client.create_flow_run_from_deployment(found.id, parameters=parameters)
 
-    def end_of(self, run, *, within_s=240):
+    def end_of(self, run, *, within_s=600):
         """Wait until the run has ended as a person would call it: a crash is no end."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
@@ -83,6 +87,23 @@ class Installation:
                 return found
             time.sleep(0.5)
         raise AssertionError(f"{found.name} is {found.state.name} after {within_s} s")
+
+    def await_planned(self, deployment, *, within_s=200):
+        """Wait until the server has planned runs of a deployment by its schedule."""
+        of_deployment = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+        planned = FlowRunFilter(
+            state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Scheduled"]))
+        )
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            found = self.client.read_flow_runs(
+                deployment_filter=of_deployment, flow_run_filter=planned
+            )
+            by_schedule = [run for run in found if run.auto_scheduled]
+            if by_schedule:
+                return by_schedule
+            time.sleep(1)
+        raise AssertionError(f"no run of {deployment.name} was planned within {within_s} s")
 
     def finish(self, deployment, **parameters):
         return self.end_of(self.start(deployment, **parameters))
@@ -108,12 +129,13 @@ class Installation:
         return json.loads(artifact.data)
 
     def shorten_patience(self):
-        """Have runs without a heartbeat called crashed sooner; all else is the project's."""
-        (found,) = self.client.read_automations_by_name(ZOMBIES)
-        (spec,) = (one for one in read_yaml("automations.yaml") if one["name"] == ZOMBIES)
-        shortened = describe_automation(spec, None)
-        shortened.trigger.within = PATIENCE
-        self.client.update_automation(found.id, shortened)
+        """Have silent runs called crashed, and begun again, sooner; all else is the project's."""
+        specs = {spec["name"]: spec for spec in read_yaml("automations.yaml")}
+        for name, within in PATIENCE.items():
+            (found,) = self.client.read_automations_by_name(name)
+            shortened = describe_automation(specs[name], None)
+            shortened.trigger.within = within
+            self.client.update_automation(found.id, shortened)
 
 
 def published(lake):
@@ -127,7 +149,7 @@ def half_written(lake):
     return [thing.path for kind in PATTERNS for thing in lake.unpublished(kind)]
 
 
-def await_work(root, kind, *, within_s=180):
+def await_work(root, kind, *, within_s=400):
     """Wait until a run is writing a thing of the kind: its lock is there."""
     deadline = time.monotonic() + within_s
     while not any(Path(root, ".locks", kind).rglob("*.lock")):

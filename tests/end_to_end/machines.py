@@ -55,7 +55,7 @@ class Database:
 
     def _run(self, program, *arguments):
         command = [*self._user, self._programs / program, "-D", self._folder / "data", *arguments]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/", timeout=60)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/", timeout=200)
 
 
 class Server:

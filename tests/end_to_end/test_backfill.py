@@ -20,7 +20,7 @@ def torn(ingested):
     return lambda: shard.write_bytes(whole)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_plate_that_cannot_be_read_fails_alone_and_is_made_up_for_later(
     installation, ingested, undisturbed, torn
 ):
@@ -46,7 +46,7 @@ def test_a_plate_that_cannot_be_read_fails_alone_and_is_made_up_for_later(
     assert half_written(ingested) == []
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_two_backfills_of_one_plate_embed_it_once(installation, ingested, undisturbed):
     key = PlateKey("Batch1", "Plate1")
     one_plate = {"root": ingested.root, "plates": [key.plate], "compute_kind": "threads"}

@@ -36,7 +36,7 @@ def log_in(browser, server):
     WebDriverWait(browser, 20).until(lambda it: "login" not in it.current_url)
 
 
-def wait_for(browser, place, *, within_s=30):
+def wait_for(browser, place, *, within_s=120):
     return WebDriverWait(browser, within_s).until(seen.visibility_of_element_located(place))
 
 
@@ -74,7 +74,7 @@ def look(browser, tmp_path_factory, record_property):
     return keep
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_dry_run_from_the_backfills_form_answers_with_a_plan(
     installation, ingested, browser, look
 ):
@@ -114,7 +114,7 @@ def runs_of(installation, deployment, *, root):
     return [run for run in runs if run.parameters["root"] == root]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_plates_pages_show_its_verdict_and_its_picture(installation, first_night, browser, look):
     (landing,) = installation.children(first_night)
     artifacts = f"{installation.server.address}/v2/runs/flow-run/{landing.id}?tab=Artifacts"

@@ -7,7 +7,16 @@ from phenopipe.catalogue import verify_lake
 from phenopipe.lake import Lake
 
 
-@pytest.mark.timeout(600)
+def test_the_server_plans_the_nights_to_come(installation):
+    """Its scheduler looks each minute; with SQLAlchemy 2.1 it plans none, and logs why."""
+    nightly = installation.client.read_deployment_by_name("nightly/nightly")
+    planned = installation.await_planned(nightly)
+    assert {(run.expected_start_time.hour, run.expected_start_time.minute) for run in planned} == {
+        (1, 30)
+    }
+
+
+@pytest.mark.timeout(1200)
 def test_two_nights_bring_what_arrived_onto_the_map(installation, first_night, screen, undisturbed):
     assert first_night.state.is_completed(), first_night.state.message
     done = installation.tasks(first_night)

@@ -23,7 +23,7 @@ def on_postgresql(tmp_path):
             server.stop()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_night_outlives_its_server(on_postgresql, screen, undisturbed):
     site = on_postgresql
     site.deliver(screen, "Batch1/Plate1", "Batch2/Plate2")
