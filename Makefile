@@ -19,9 +19,9 @@ demo: $(STAMP)
 	@$(BIN)/python -m flows.screen_to_map demo/screen --root demo/lake --name demo \
 		--annotations demo/screen/truth/annotations
 
-# A file's tests stay in one process, for they share servers and screens.
+# A file's tests stay in one process, for they share servers and screens; the longest files come early.
 test: $(TEST_STAMP) lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -rs
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -rs
 
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .

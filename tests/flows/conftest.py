@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.events.worker import EventsWorker
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    temporary_settings,
+)
 
 from phenopipe.simulate import simulate_screen
 
@@ -47,9 +53,12 @@ def server(prefect_server):
     settings = {
         PREFECT_API_URL: prefect_server["PREFECT_API_URL"],
         PREFECT_HOME: prefect_server["PREFECT_HOME"],
+        PREFECT_LOGGING_TO_API_ENABLED: False,
     }
     with temporary_settings(settings), get_client(sync_client=True) as client:
         yield client
+        # What is still to be told would find no server.
+        EventsWorker.drain_all()
 
 
 def await_health(url, server):

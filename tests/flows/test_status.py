@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from prefect import flow, get_client
+from prefect import flow
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
@@ -17,14 +17,7 @@ from prefect.client.schemas.filters import (
     TaskRunFilterFlowRunId,
 )
 from prefect.events.filters import EventFilter, EventNameFilter
-from prefect.events.worker import EventsWorker
 from prefect.runtime import flow_run
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_HOME,
-    PREFECT_LOGGING_TO_API_ENABLED,
-    temporary_settings,
-)
 
 from flows.status import report_status
 from flows.verdicts import judge_batches
@@ -38,19 +31,6 @@ from tasks.labels import tagged
 from tasks.progress import show_progress
 
 GOOD, EMPTY = PlateKey("Batch1", "Good"), PlateKey("Batch1", "Empty")
-
-
-@pytest.fixture(scope="module")
-def server(prefect_server):
-    """Let flows of this process talk to the server; yields a client of it."""
-    settings = {
-        PREFECT_API_URL: prefect_server["PREFECT_API_URL"],
-        PREFECT_HOME: prefect_server["PREFECT_HOME"],
-        PREFECT_LOGGING_TO_API_ENABLED: False,
-    }
-    with temporary_settings(settings), get_client(sync_client=True) as client:
-        yield client
-        EventsWorker.drain_all()
 
 
 @flow

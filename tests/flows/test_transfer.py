@@ -2,37 +2,15 @@
 
 import json
 
-import pytest
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
     ArtifactFilterKey,
 )
-from prefect.events.worker import EventsWorker
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_HOME,
-    PREFECT_LOGGING_TO_API_ENABLED,
-    temporary_settings,
-)
 
 from flows.transfer import transfer_plates
 from phenopipe.lake import Lake
 from tests.transfer.lakes import PLATES, fill, publish_plate, read_all
-
-
-@pytest.fixture(scope="module")
-def server(prefect_server):
-    """Let flows of this process talk to the server; yields a client of it."""
-    settings = {
-        PREFECT_API_URL: prefect_server["PREFECT_API_URL"],
-        PREFECT_HOME: prefect_server["PREFECT_HOME"],
-        PREFECT_LOGGING_TO_API_ENABLED: False,
-    }
-    with temporary_settings(settings), get_client(sync_client=True) as client:
-        yield client
-        EventsWorker.drain_all()
 
 
 def read_table(server, key, state):
