@@ -63,7 +63,7 @@ def test_two_nights_at_a_landing_zone(run_flow, prefect_server, tmp_path):
     batch = tmp_path / "landing/Batch1"
     write_plate(batch / "Plate1")
     code, said = run_flow()
-    assert (code, "1 plates: 1 ingested" in said) == (0, True), said
+    assert (code, "1 plate: 1 ingested" in said) == (0, True), said
     assert Lake(tmp_path / "lake").manifest(plate_image(PlateKey("Batch1", "Plate1")))
 
     write_plate(batch / "Plate2")

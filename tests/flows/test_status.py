@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import (
     TaskRunFilter,
     TaskRunFilterFlowRunId,
 )
-from prefect.events.filters import EventFilter, EventNameFilter
+from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
 from prefect.runtime import flow_run
 
 from flows.status import report_status
@@ -27,7 +27,7 @@ from phenopipe.lake import Lake, embeddings
 from phenopipe.plates import PlateKey
 from tasks.embed import embed_plate
 from tasks.ingest import ingest_plate
-from tasks.labels import tagged
+from tasks.labels import plate_resource, tagged
 from tasks.progress import show_progress
 
 GOOD, EMPTY = PlateKey("Batch1", "Good"), PlateKey("Batch1", "Empty")
@@ -77,8 +77,9 @@ def read_artifacts(server, run, key=None):
 
 
 def read_events(server, name, *, count, wait_s=20):
-    """Read the events of a name; they come a moment after they were emitted."""
-    wanted = EventFilter(event=EventNameFilter(name=[name]))
+    """Read our plates' events of a name; they come a moment after they were emitted."""
+    ours = [plate_resource(key)["prefect.resource.id"] for key in (GOOD, EMPTY)]
+    wanted = EventFilter(event=EventNameFilter(name=[name]), resource=EventResourceFilter(id=ours))
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
         answer = server._client.post(
