@@ -32,7 +32,7 @@ from phenopipe.lake import Lake
 PACKAGES = ("phenopipe", "prefect", "dask")
 
 # The work that a run's plates are put together for; see `phenopipe.backlog.group_plates`.
-_GROUP_S = 200.0
+_GROUP_S = 440.0
 _SLICES = 10
 
 

@@ -189,14 +189,15 @@ def plan_embeddings(lake: Lake, wanted: Wanted, *, config: EmbedConfig | None = 
 
 
 def group_plates(
-    works: Iterable[PlateWork], *, start_up_s: float = 10.0, share: float = 0.05, most: int = 200
+    works: Iterable[PlateWork], *, start_up_s: float = 22.0, share: float = 0.05, most: int = 200
 ) -> list[list[PlateWork]]:
     """Put small plates together, in order, so that a run's start-up weighs little.
 
     Parameters
     ----------
     start_up_s
-        What a run takes before it begins with its first plate.
+        What a run costs beside its plates: 20 to 23 s with a process worker on two cores, most of
+        it the worker's next look and a new process (docs/benchmarks.md).
     share
         The most that this may be of the work of its plates; the last group may have less work.
     most
@@ -204,7 +205,7 @@ def group_plates(
 
     Examples
     --------
-    >>> sizes = {"P1": 90, "P2": 150, "P3": 3600, "P4": 60}
+    >>> sizes = {"P1": 290, "P2": 150, "P3": 3600, "P4": 60}
     >>> works = [PlateWork("E", name, "missing", seconds=s) for name, s in sizes.items()]
     >>> [[work.plate for work in group] for group in group_plates(works)]
     [['P1', 'P2'], ['P3'], ['P4']]
