@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, Security, as_completed, wait
+from distributed.comm.addressing import get_address_host_port
 
 from phenopipe import slurm
 from phenopipe.errors import InputError
@@ -56,16 +57,46 @@ def client(kind: str = "local", *, workers: int | None = None) -> Iterator[Clien
     Raises
     ------
     InputError
-        If the kind is unknown, what it needs is not installed, or Slurm starts no worker.
+        If the kind is unknown, what it needs is not installed, Slurm starts no worker, or an
+        address is malformed or asks for a certificate that Dask's configuration does not name.
+    OSError
+        If nobody answers at the address.
     """
     if "://" in kind:
-        with Client(kind, security=_security.get(kind)) as joined:
+        with Client(kind, security=_admit(kind)) as joined:
             yield joined
         return
     with dask.config.set(_KEEP_MEMORY | _BLAME_AT_ONCE | _NO_PROFILES):
         cluster = _start_slurm(workers) if kind == "slurm" else _cluster(kind, workers)
     with cluster, Client(cluster) as started, _joinable(cluster, scheduler_address(started)):
         yield started
+
+
+def _admit(address: str) -> Security:
+    """Look up what lets this process in, before a client is made.
+
+    A client that fails on its address is never closed, and Python then closes it at any moment:
+    where that is the moment at which the next one starts, both wait for one lock for ever.
+    """
+    security = _security.get(address) or Security()
+    if address.startswith("inproc://"):  # of this process: as Dask has written it
+        return security
+    try:
+        get_address_host_port(address, strict=True)
+    except ValueError as error:
+        raise InputError(
+            f"expected a scheduler's address such as tcp://host:8786, found {address!r} ({error})"
+        ) from error
+    if (
+        address.startswith(("tls://", "wss://"))
+        and not security.get_connection_args("client")["ssl_context"]
+    ):
+        raise InputError(
+            f"expected a certificate for the scheduler at {address}, found none: name its files "
+            "in Dask's configuration, as distributed.comm.tls.ca-file and "
+            "distributed.comm.tls.client.cert and .key"
+        )
+    return security
 
 
 @contextmanager

@@ -1,8 +1,9 @@
+import gc
 import os
 import signal
 
 import pytest
-from distributed import wait
+from distributed import Client, wait
 
 from phenopipe import compute
 from phenopipe.errors import InputError
@@ -89,6 +90,23 @@ def test_bad_input_comes_back_in_its_own_words_and_is_not_logged(capfd):
 def test_an_unknown_kind_is_refused_in_words():
     with pytest.raises(InputError, match="found 'abacus'"), compute.client("abacus"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("tcp://10.0.0.1", r"tcp://host:8786, found 'tcp://10.0.0.1' \(missing port number"),
+        ("http://10.0.0.1:8786", "found 'http://10.0.0.1:8786' .unknown address scheme"),
+        ("tls://10.0.0.1:8786", "a certificate for the scheduler at tls://10.0.0.1:8786, found no"),
+    ],
+)
+def test_an_address_that_cannot_be_joined_is_refused_before_a_client_is_made(address, told):
+    with pytest.raises(InputError, match=told), compute.client(address):
+        pass
+    # Left to be collected, a client may close itself while the next one starts, and hang with it.
+    gc.collect()
+    clients = [thing for thing in gc.get_objects() if type(thing) is Client]
+    assert all(client.status == "closed" for client in clients)
 
 
 def test_a_kind_that_is_not_installed_says_how_to_install_it():
