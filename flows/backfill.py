@@ -8,7 +8,6 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fan_out import cancel_children
 from flows.forms import (
@@ -35,7 +34,7 @@ from flows.forms import (
 )
 from flows.guard import guarded
 from flows.missing import Embedding, embed_missing, list_skipped, read_backlog
-from flows.plates import PLATES_AT_ONCE
+from flows.plates import TWO_PLATES
 from flows.scoring import map_and_score, score_and_report
 from flows.steps import Step, conclude, show_table
 from phenopipe.backlog import Backlog, Wanted
@@ -54,8 +53,7 @@ def _name_run() -> str:
     name="backfill",
     flow_run_name=_name_run,
     on_cancellation=[cancel_children],
-    # The runner's futures do not fit the decorator's annotation in Prefect 3.8.
-    task_runner=ThreadPoolTaskRunner(max_workers=PLATES_AT_ONCE),  # type: ignore[arg-type]
+    task_runner=TWO_PLATES,
 )
 @guarded
 def backfill(
@@ -87,22 +85,22 @@ def backfill(
     chosen = choose_settings(settings)
     config = choose_embedding(chosen, provider=provider, where=where)
     wanted = Wanted(experiments, plates, since, until, model, version or None, force)
-    backlog = read_backlog(wanted, root=root, config=config)
-    planned = _show_plan(backlog)
-    if dry_run:
-        return Completed(message=planned)
     how = Embedding(
         root=root,
-        model=model,
-        version=backlog.model_version,
-        force=force,
+        wanted=wanted,
         config=config,
         where=where,
         queue="backfill",
         in_flight=in_flight,
         compute_kind=compute_kind,
     )
-    steps = embed_missing(backlog.missing, how) if "embed" in stages else []
+    backlog = read_backlog(how)
+    planned = _show_plan(backlog)
+    if dry_run:
+        return Completed(message=planned)
+    steps = []
+    if "embed" in stages:
+        steps += embed_missing(backlog.missing, how, version=backlog.model_version)
     steps += list_skipped(backlog, steps)
     experiments_done = _find_embedded(backlog, steps)
     steps += _map_and_score(
@@ -162,7 +160,7 @@ def _map_and_score(
         return map_and_score(
             name,
             root=how.root,
-            model=how.model,
+            model=how.wanted.model,
             experiments=experiments,
             annotations=known,
             map_config=settings.map,

@@ -4,7 +4,6 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fan_out import cancel_children
 from flows.forms import (
@@ -24,7 +23,7 @@ from flows.forms import (
 )
 from flows.guard import guarded
 from flows.missing import Embedding, embed_missing, list_skipped, read_backlog
-from flows.plates import PLATES_AT_ONCE
+from flows.plates import TWO_PLATES
 from flows.steps import conclude
 from phenopipe.backlog import Wanted
 
@@ -32,8 +31,7 @@ from phenopipe.backlog import Wanted
 @flow(
     name="embed",
     on_cancellation=[cancel_children],
-    # The runner's futures do not fit the decorator's annotation in Prefect 3.8.
-    task_runner=ThreadPoolTaskRunner(max_workers=PLATES_AT_ONCE),  # type: ignore[arg-type]
+    task_runner=TWO_PLATES,
 )
 @guarded
 def embed_screen(
@@ -52,17 +50,15 @@ def embed_screen(
     """Embed the plates that are ingested and have no embeddings as asked for."""
     config = choose_embedding(choose_settings(settings), provider=provider, where=where)
     wanted = Wanted(experiments, plates, model=model, version=version or None, force=force)
-    backlog = read_backlog(wanted, root=root, config=config)
     how = Embedding(
         root=root,
-        model=model,
-        version=backlog.model_version,
-        force=force,
+        wanted=wanted,
         config=config,
         where=where,
         queue="backfill",
         in_flight=in_flight,
         compute_kind=compute_kind,
     )
-    steps = embed_missing(backlog.missing, how)
+    backlog = read_backlog(how)
+    steps = embed_missing(backlog.missing, how, version=backlog.model_version)
     return conclude([*steps, *list_skipped(backlog, steps)], key="embed")

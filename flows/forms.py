@@ -27,6 +27,10 @@ Place = Literal["here", "cpu", "gpu-onprem", "gpu-cloud"]
 
 Root = Annotated[str, ask("The lake's root: a folder or gs://bucket/prefix.", min_length=1)]
 Landing = Annotated[str, ask("The landing zone: a folder of plates.", min_length=1)]
+QuietMinutes = Annotated[
+    float, ask("A plate is complete once nothing in it changed for so long.", ge=0)
+]
+OverdueHours = Annotated[float, ask("A plate that takes longer to arrive raises an alert.", gt=0)]
 Experiments = Annotated[
     tuple[Annotated[str, Field(pattern=rf"^{_GLOB}$")], ...],
     ask("Experiments: names, or patterns such as HUVEC-*. None: all."),

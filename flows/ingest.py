@@ -10,11 +10,10 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.forms import ask
+from flows.forms import OverdueHours, QuietMinutes, ask
 from flows.guard import guarded
-from flows.plates import PLATES_AT_ONCE
+from flows.plates import TWO_PLATES
 from flows.steps import show_table
 from flows.terminal import shown_in_terminal
 from flows.verdicts import judge_batches
@@ -32,22 +31,15 @@ from tasks.telling import report_overdue
 @flow(
     name="ingest-landing",
     flow_run_name="{source}",
-    # The runner's futures do not fit the decorator's annotation in Prefect 3.8.
-    task_runner=ThreadPoolTaskRunner(max_workers=PLATES_AT_ONCE),  # type: ignore[arg-type]
+    task_runner=TWO_PLATES,
 )
 @guarded
 def ingest_landing(
     source: Annotated[Path, ask("The landing zone: a folder of plates.")],
     root: Annotated[str, ask("The lake's root.")],
     layout: Annotated[str | None, ask("The vendor's layout; the settings', or auto.")] = None,
-    quiet_minutes: Annotated[
-        float,
-        ask("A plate is complete once nothing in it changed for so long.", ge=0),
-    ] = 30.0,
-    overdue_hours: Annotated[
-        float,
-        ask("A plate that takes longer to arrive raises an alert.", gt=0),
-    ] = 24.0,
+    quiet_minutes: QuietMinutes = 30.0,
+    overdue_hours: OverdueHours = 24.0,
     settings: Annotated[Path | None, ask("An assay's settings (TOML).")] = None,
     compute_kind: Annotated[
         str, ask("threads, local, cuda, slurm or a scheduler's address.")

@@ -25,8 +25,8 @@ class Embedding:
 
     Parameters
     ----------
-    version
-        The model's version that was planned: what comes out meanwhile does not enter.
+    wanted
+        The plates and the model, as asked for.
     queue
         Of the work pool, where it is one.
     compute_kind
@@ -34,9 +34,7 @@ class Embedding:
     """
 
     root: str
-    model: str
-    version: str
-    force: bool
+    wanted: Wanted
     config: EmbedConfig
     where: Place
     queue: str
@@ -44,7 +42,7 @@ class Embedding:
     compute_kind: str
 
 
-def read_backlog(wanted: Wanted, *, root: str, config: EmbedConfig) -> Backlog:
+def read_backlog(how: Embedding) -> Backlog:
     """Plan what is to be embedded, as a task of this run.
 
     Raises
@@ -52,13 +50,20 @@ def read_backlog(wanted: Wanted, *, root: str, config: EmbedConfig) -> Backlog:
     InputError
         As :func:`phenopipe.backlog.plan_embeddings`.
     """
-    state: State[Any] = plan_backlog(wanted, root=root, config=config, return_state=True)
+    state: State[Any] = plan_backlog(
+        how.wanted, root=how.root, config=how.config, return_state=True
+    )
     backlog: Backlog = state.result()
     return backlog
 
 
-def embed_missing(works: Sequence[PlateWork], how: Embedding) -> list[Step]:
+def embed_missing(works: Sequence[PlateWork], how: Embedding, *, version: str) -> list[Step]:
     """Embed the plates; one that fails does not stop the others.
+
+    Parameters
+    ----------
+    version
+        The model's version that was planned: what comes out meanwhile does not enter.
 
     Returns
     -------
@@ -70,29 +75,24 @@ def embed_missing(works: Sequence[PlateWork], how: Embedding) -> list[Step]:
     InputError
         If there is no such cluster or deployment.
     """
-    if how.where == "here":
-        if not works:
-            return []
-        steps = embed_plates(
-            [work.key for work in works],
-            root=how.root,
-            model=how.model,
-            version=how.version,
-            force=how.force,
-            config=how.config,
-            compute_kind=how.compute_kind,
-        )
-        return _ask_lake(steps, how)
-    parameters = {
+    asked: dict[str, Any] = {
         "root": how.root,
-        "model": how.model,
-        "version": how.version,
-        "force": how.force,
-        "config": how.config.model_dump(mode="json"),
+        "model": how.wanted.model,
+        "version": version,
+        "force": how.wanted.force,
     }
-    order = Order(pool=how.where, queue=how.queue, in_flight=how.in_flight, parameters=parameters)
-    groups = [tuple(str(work.key) for work in group) for group in group_plates(works)]
-    return _ask_lake(fan_out(groups, order), how)
+    if how.where == "here":
+        keys = [work.key for work in works]
+        kind = how.compute_kind
+        steps = embed_plates(keys, **asked, config=how.config, compute_kind=kind) if keys else []
+    else:
+        parameters = asked | {"config": how.config.model_dump(mode="json")}
+        order = Order(
+            pool=how.where, queue=how.queue, in_flight=how.in_flight, parameters=parameters
+        )
+        groups = [tuple(str(work.key) for work in group) for group in group_plates(works)]
+        steps = fan_out(groups, order)
+    return _ask_lake(steps, how, version=version)
 
 
 def list_skipped(backlog: Backlog, steps: Sequence[Step]) -> list[Step]:
@@ -105,15 +105,15 @@ def list_skipped(backlog: Backlog, steps: Sequence[Step]) -> list[Step]:
     ]
 
 
-def _ask_lake(steps: list[Step], how: Embedding) -> list[Step]:
+def _ask_lake(steps: list[Step], how: Embedding, *, version: str) -> list[Step]:
     """Correct what the runs said by the lake: a run may be lost after it has published.
 
     What was published before a forced run proves nothing.
     """
     failed = tuple(step.item for step in steps if step.outcome == "failed")
-    if not failed or how.force:
+    if not failed or how.wanted.force:
         return steps
-    wanted = Wanted(plates=failed, model=how.model, version=how.version)
+    wanted = Wanted(plates=failed, model=how.wanted.model, version=version)
     try:
         found = plan_embeddings(Lake(how.root), wanted, config=how.config).done
     except InputError:  # such as: a plate was taken out meanwhile

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fan_out import cancel_children
 from flows.forms import (
@@ -17,7 +16,9 @@ from flows.forms import (
     Landing,
     MapNameOrNone,
     ModelName,
+    OverdueHours,
     ProviderOrAuto,
+    QuietMinutes,
     Root,
     SettingsFile,
     Version,
@@ -29,7 +30,7 @@ from flows.forms import (
 from flows.guard import guarded
 from flows.ingest import ingest_landing
 from flows.missing import Embedding, embed_missing, read_backlog
-from flows.plates import PLATES_AT_ONCE
+from flows.plates import TWO_PLATES
 from flows.scoring import map_and_score
 from flows.steps import Step, conclude
 from phenopipe.backlog import Backlog, PlateWork, Wanted
@@ -43,8 +44,7 @@ def _name_run() -> str:
     name="nightly",
     flow_run_name=_name_run,
     on_cancellation=[cancel_children],
-    # The runner's futures do not fit the decorator's annotation in Prefect 3.8.
-    task_runner=ThreadPoolTaskRunner(max_workers=PLATES_AT_ONCE),  # type: ignore[arg-type]
+    task_runner=TWO_PLATES,
 )
 @guarded
 def nightly(
@@ -54,14 +54,8 @@ def nightly(
     version: Version = "",
     map_name: MapNameOrNone = "",
     annotations: Annotations = "",
-    quiet_minutes: Annotated[
-        float,
-        ask("A plate is complete once nothing in it changed for so long.", ge=0),
-    ] = 30.0,
-    overdue_hours: Annotated[
-        float,
-        ask("A plate that takes longer to arrive raises an alert.", gt=0),
-    ] = 24.0,
+    quiet_minutes: QuietMinutes = 30.0,
+    overdue_hours: OverdueHours = 24.0,
     layout: Annotated[str, ask("The vendor's layout. Empty: the settings', or auto.")] = "",
     where: Where = "here",
     in_flight: InFlight = 8,
@@ -88,19 +82,17 @@ def nightly(
         return_state=True,
     )
     wanted = Wanted(model=model, version=version or None)
-    backlog = read_backlog(wanted, root=root, config=config)
     how = Embedding(
         root=root,
-        model=model,
-        version=backlog.model_version,
-        force=False,
+        wanted=wanted,
         config=config,
         where=where,
         queue="nightly",
         in_flight=in_flight,
         compute_kind=compute_kind,
     )
-    embedded = embed_missing(_find_new(backlog), how)
+    backlog = read_backlog(how)
+    embedded = embed_missing(_find_new(backlog), how, version=backlog.model_version)
     steps = [Step.of("ingest", source, ingested), *embedded]
     if map_name and _is_any_embedded(backlog, embedded):
         steps += map_and_score(

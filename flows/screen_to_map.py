@@ -7,13 +7,12 @@ import typer
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
-from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.urls import url_for
 from rich.console import Console
 
 from flows.forms import ask
 from flows.guard import guarded
-from flows.plates import PLATES_AT_ONCE
+from flows.plates import TWO_PLATES
 from flows.scoring import map_and_score
 from flows.steps import Step, conclude
 from flows.terminal import shown_in_terminal
@@ -31,8 +30,7 @@ from tasks.labels import tagged
 @flow(
     name="screen-to-map",
     flow_run_name="{name}",
-    # The runner's futures do not fit the decorator's annotation in Prefect 3.8.
-    task_runner=ThreadPoolTaskRunner(max_workers=PLATES_AT_ONCE),  # type: ignore[arg-type]
+    task_runner=TWO_PLATES,
 )
 @guarded
 def screen_to_map(

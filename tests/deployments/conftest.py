@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from end_to_end.machines import PROJECT, Server
+from machines import PROJECT, Server
 
 SITE = {
     "PHENOPIPE_ROOT": "gs://lab/lake",

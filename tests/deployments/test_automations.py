@@ -7,7 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from end_to_end.machines import PROJECT
+from machines import PROJECT
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.schemas.actions import VariableUpdate
 from prefect.events import emit_event

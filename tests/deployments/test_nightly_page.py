@@ -2,7 +2,7 @@
 
 import re
 
-from end_to_end.machines import PROJECT
+from machines import PROJECT
 
 from deployments.apply import read_yaml
 

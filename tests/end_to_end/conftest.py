@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 from end_to_end.installation import A_NIGHT, Installation
-from end_to_end.machines import Server
+from machines import Server
 
 from phenopipe import compute
 from phenopipe.catalogue import list_plates

@@ -2,7 +2,7 @@
 
 import pytest
 from end_to_end.installation import A_NIGHT, Installation, await_work, half_written, published
-from end_to_end.machines import Database, Server
+from machines import Database, Server
 
 from phenopipe.lake import Lake
 

@@ -1,14 +1,11 @@
 """A real Prefect server, a small simulated screen, and the flow as a user starts it."""
 
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from pathlib import Path
 
 import pytest
+from machines import PROJECT, await_health, free_port, start_process, stop_process
 from prefect.client.orchestration import get_client
 from prefect.events.worker import EventsWorker
 from prefect.settings import (
@@ -20,15 +17,11 @@ from prefect.settings import (
 
 from phenopipe.simulate import simulate_screen
 
-PROJECT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory):
     """Start a server of our own on a free port; yields the environment that talks to it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     env = os.environ | {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -37,14 +30,13 @@ def prefect_server(tmp_path_factory):
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_LOGGING_LEVEL": "WARNING",
     }
-    log = (tmp_path_factory.getbasetemp() / "server.log").open("wb")
-    command = [sys.executable, "-m", "prefect", "server", "start"]
-    with subprocess.Popen(command, env=env, stdout=log, stderr=log) as server:
-        try:
-            await_health(env["PREFECT_API_URL"], server)
-            yield env
-        finally:
-            server.terminate()
+    log = tmp_path_factory.getbasetemp() / "server.log"
+    server = start_process([sys.executable, "-m", "prefect", "server", "start"], env=env, log=log)
+    try:
+        await_health(env["PREFECT_API_URL"], server, log=log)
+        yield env
+    finally:
+        stop_process(server)
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +51,6 @@ def server(prefect_server):
         yield client
         # What is still to be told would find no server.
         EventsWorker.drain_all()
-
-
-def await_health(url, server):
-    for _ in range(240):
-        assert server.poll() is None, "the Prefect server stopped while it started"
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310 - our own server
-                return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail("the Prefect server did not answer within two minutes")
 
 
 @pytest.fixture(scope="session")

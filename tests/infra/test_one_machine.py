@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from end_to_end.machines import Database, free_port, start_process, stop_process
+from machines import Database, free_port, start_process, stop_process
 from prefect.client.orchestration import SyncPrefectClient
 from recipes import INFRA, compose, filled
 

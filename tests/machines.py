@@ -17,7 +17,7 @@ import psutil
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[1]
 
 
 def free_port():
@@ -102,12 +102,7 @@ class Server:
     def start(self):
         command = [sys.executable, "-m", "prefect", "server", "start"]
         self._process = start_process(command, env=self._env, log=self.folder / "server.log")
-        for _ in range(240):
-            assert self._process.poll() is None, (self.folder / "server.log").read_text()
-            with suppress(OSError), urllib.request.urlopen(f"{self.api}/health", timeout=2):  # noqa: S310
-                return
-            time.sleep(0.5)
-        pytest.fail("the Prefect server did not answer within two minutes")
+        await_health(self.api, self._process, log=self.folder / "server.log")
 
     def cut_power(self):
         kill_all(self._process)
@@ -139,6 +134,16 @@ class Worker:
 
 def without_prefect(env):
     return {name: value for name, value in env.items() if not name.startswith("PREFECT_")}
+
+
+def await_health(api, process, *, log):
+    """Wait until a Prefect server that was just started answers."""
+    for _ in range(240):
+        assert process.poll() is None, log.read_text()
+        with suppress(OSError), urllib.request.urlopen(f"{api}/health", timeout=2):  # noqa: S310
+            return
+        time.sleep(0.5)
+    pytest.fail("the Prefect server did not answer within two minutes")
 
 
 def start_process(command, *, env, log):
