@@ -149,8 +149,10 @@ def _compare(bench: Bench) -> Iterator[str]:
     for step in ("align", "aggregate"):
         yield checks.check_cosines(step, ours, efaar)
     yield checks.check_recall(ours, efaar)
-    yield checks.check_bias(ours, proxbias)
-    yield checks.check_genome(ours, checker)
+    same_rows = bench.out / "same-rows"
+    checks.score_bias(bench.screen, efaar, same_rows)
+    yield checks.check_bias(same_rows, proxbias)
+    yield checks.check_genome(same_rows, checker)
     yield checks.check_consistency(ours, efaar)
     n_controls, n_null = len(bench.screen.controls), len(bench.screen.unexpressed)
     yield checks.check_magnitude(ours, efaar, n_controls=n_controls, n_null=n_null)
