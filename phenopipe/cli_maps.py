@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from phenopipe import compute
-from phenopipe.config import Aggregate, Align, override
+from phenopipe.config import Aggregate, Align, ExpressionUnit, override
 from phenopipe.console import (
     AsJson,
     MapName,
@@ -61,6 +61,25 @@ def build(
         Path | None,
         typer.Option(help="A table of zFPKM, FPKM or TPM; default: the platemap's column."),
     ] = None,
+    expression_unit: Annotated[
+        ExpressionUnit | None,
+        typer.Option(help="What its values are, where its columns' names do not say."),
+    ] = None,
+    symbols: Annotated[
+        Path | None,
+        typer.Option(help="HGNC's hgnc_complete_set.txt: finds former symbols and aliases."),
+    ] = None,
+    withdrawn: Annotated[
+        Path | None, typer.Option(help="HGNC's withdrawn.txt, beside --symbols.")
+    ] = None,
+    positions: Annotated[
+        Path | None,
+        typer.Option(help="A table of gene, chrom, start and end, which gives the arms."),
+    ] = None,
+    centromeres: Annotated[
+        Path | None,
+        typer.Option(help="UCSC's, of the same assembly, beside --positions."),
+    ] = None,
     settings: SettingsFile = None,
     where: Annotated[
         str | None,
@@ -78,16 +97,27 @@ def build(
     from phenopipe.maps import build_map
 
     folder, chosen = _require(root, "--root ROOT"), _require(name, "--name MAP")
+    before = choose_settings(settings).map
+    genes = override(
+        before.genes,
+        expression=expression,
+        expression_unit=expression_unit,
+        symbols=symbols,
+        withdrawn=withdrawn,
+        positions=positions,
+        centromeres=centromeres,
+    )
     config = override(
-        choose_settings(settings).map,
+        before,
         align=align,
         correct=correct,
         aggregate=aggregate,
         min_cells=min_cells,
+        genes=genes,
     )
     run = partial(build_map, Lake(folder), name=chosen, model=model or "classical")
     with nullcontext() if where is None else compute.client(where) as client:
-        run_each("map", {chosen: partial(run, expression=expression, config=config, client=client)})
+        run_each("map", {chosen: partial(run, config=config, client=client)})
 
 
 @maps.command()

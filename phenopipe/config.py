@@ -2,9 +2,9 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from phenopipe.errors import InputError
 
@@ -18,6 +18,7 @@ Per = Literal["crop", "field"]
 Align = Literal["tvn", "centerscale", "pca-centerscale", "sphering", "none"]
 Aggregate = Literal["mean", "median", "tukey"]
 Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
+ExpressionUnit = Literal["zfpkm", "fpkm", "tpm"]
 
 
 class Section(BaseModel):
@@ -171,6 +172,43 @@ class EmbedConfig(Section):
     )
 
 
+class GeneFiles(Section):
+    """A screen's own tables of genes; where there is none, what the package or platemaps know."""
+
+    expression: Path | None = Field(
+        None, description="zFPKM, FPKM or TPM by gene; the platemaps' column zfpkm if None."
+    )
+    expression_unit: ExpressionUnit | None = Field(
+        None, description="What its values are, where the names of its columns do not say."
+    )
+    symbols: Path | None = Field(
+        None,
+        description="HGNC's hgnc_complete_set.txt, to find genes by former symbols and aliases.",
+    )
+    withdrawn: Path | None = Field(
+        None, description="HGNC's withdrawn.txt: what became of symbols that are no more."
+    )
+    positions: Path | None = Field(
+        None,
+        description="Columns gene, chrom, start and end: arms come from it, not from HGNC's loci.",
+    )
+    centromeres: Path | None = Field(
+        None, description="UCSC's table of the same assembly: chrom, chromStart and chromEnd."
+    )
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        for one, other in (
+            ("positions", "centromeres"),
+            ("centromeres", "positions"),
+            ("withdrawn", "symbols"),
+            ("expression_unit", "expression"),
+        ):
+            if getattr(self, one) is not None and getattr(self, other) is None:
+                raise ValueError(f"{one} without {other}: give both, or neither")
+        return self
+
+
 class MapConfig(Section):
     """How embeddings become a map."""
 
@@ -223,6 +261,7 @@ class MapConfig(Section):
         description="agreeing leaves out a guide that is no more like its gene's other guides "
         "than a random one, where these agree among themselves.",
     )
+    genes: GeneFiles = GeneFiles()
 
 
 class BenchmarkConfig(Section):
@@ -305,11 +344,16 @@ def read_settings(path: str | Path) -> Settings:
         ) from error
     except ValidationError as error:
         raise InputError(f"expected settings in {path}, found {_first_error(error)}") from error
-    channels = settings.ingest.channels
-    if channels is None:
-        return settings
-    beside = settings.ingest.model_copy(update={"channels": path.parent / channels})
-    return settings.model_copy(update={"ingest": beside})
+    ingest = _place_files(settings.ingest, path.parent)
+    genes = _place_files(settings.map.genes, path.parent)
+    chosen = settings.map.model_copy(update={"genes": genes})
+    return settings.model_copy(update={"ingest": ingest, "map": chosen})
+
+
+def _place_files(section: S, folder: Path) -> S:
+    """Take the paths of a section as relative to a folder."""
+    files = {name: folder / value for name, value in section if isinstance(value, Path)}
+    return section.model_copy(update=files)
 
 
 def override(section: S, **given: object) -> S:
@@ -335,4 +379,6 @@ def override(section: S, **given: object) -> S:
 def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "value_error":  # what a section says of its values together
+        return f"{where}: {first['ctx']['error']}".removeprefix(": ")
     return f"{where} = {first['input']!r} ({first['msg']}): correct it"

@@ -93,6 +93,22 @@ def test_diff_prints_one_json_document_of_all_perturbations(phenopipe):
     assert {row["rank_a"] for row in told["pairs"]} >= {1, 2, 3, 4, 5}
 
 
+def test_tables_of_genes_are_given_to_a_map(phenopipe, root, tmp_path):
+    positions, centromeres = tmp_path / "positions.tsv", tmp_path / "centromeres.tsv"
+    phenopipe("map", "--model", "classical", "--name", "hgnc", "--align", "none")
+    genes = [gene for gene in open_map(Lake(root), "hgnc")["gene"].to_numpy() if gene]
+    lines = [f"{gene}\tchrZ\t1\t2\n" for gene in genes]
+    positions.write_text("gene\tchrom\tstart\tend\n" + "".join(lines))
+    centromeres.write_text("chrom\tchromStart\tchromEnd\nchrZ\t5\t7\n")
+    files = "--positions", positions, "--centromeres", centromeres
+    phenopipe("map", "--model", "classical", "--name", "own", "--align", "none", *files)
+    dataset = open_map(Lake(root), "own")
+    arms = dataset["arm"].to_numpy()[(dataset["gene"] != "").to_numpy()]
+    assert set(arms) == {"Zp"}
+    with pytest.raises(InputError, match="positions without centromeres: give both"):
+        phenopipe("map", "--model", "classical", "--name", "own", *files[:2])
+
+
 def test_export_says_what_it_wrote(phenopipe, tmp_path):
     out = tmp_path / "edges.parquet"
     told = phenopipe("map", "export", "--map", "before", "--to", out, "--max-fdr", 1)

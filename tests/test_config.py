@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from phenopipe.config import EmbedConfig, IngestConfig, override, read_settings
+from phenopipe.config import EmbedConfig, GeneFiles, IngestConfig, override, read_settings
 from phenopipe.errors import InputError
 
 
@@ -17,11 +19,20 @@ def test_an_assays_settings_are_read_from_a_file(tmp_path):
     assert settings.map.align == "tvn"
 
 
+def test_paths_in_settings_are_relative_to_their_file(tmp_path):
+    path = tmp_path / "assay.toml"
+    path.write_text('[map.genes]\npositions = "p.tsv"\ncentromeres = "/data/c.tsv"\n')
+    genes = read_settings(path).map.genes
+    assert (genes.positions, genes.centromeres) == (tmp_path / "p.tsv", Path("/data/c.tsv"))
+    assert genes.expression is None
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("[ingest.qc]\nmax_saturatd = 1", r"ingest\.qc\.max_saturatd = 1 \(Extra inputs"),
         ("[ingest.qc]\nmax_saturated = 7", r"ingest\.qc\.max_saturated = 7 \(.*less than"),
+        ('[map.genes]\npositions = "p"', r"found map\.genes: positions without centromeres: give"),
         ("[ingest", "expected settings as TOML"),
     ],
 )
@@ -42,3 +53,5 @@ def test_arguments_go_before_settings():
     assert (config.layout, config.z, config.levels) == ("rxrx", 2, 3)
     with pytest.raises(InputError, match=r"z.* = 'middle'"):
         override(IngestConfig(), z="middle")
+    with pytest.raises(InputError, match="arguments, found withdrawn without symbols: give both"):
+        override(GeneFiles(), withdrawn="withdrawn.txt")

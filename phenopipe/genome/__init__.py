@@ -1,9 +1,14 @@
 """Where genes lie, what they are called, and whether a cell expresses them."""
 
-from phenopipe.genome.arms import arm_of_locus, arms_from_positions, chromosome_arms, find_arm
+from phenopipe.genome.arms import (
+    arm_of_locus,
+    arms_from_positions,
+    chromosome_arms,
+    find_arm,
+    read_arms,
+)
 from phenopipe.genome.expression import (
     UNEXPRESSED_BELOW,
-    ExpressionUnit,
     read_expression,
     unexpressed,
     zfpkm,
@@ -12,13 +17,13 @@ from phenopipe.genome.symbols import Symbols, locate_genes, read_symbols, shippe
 
 __all__ = [
     "UNEXPRESSED_BELOW",
-    "ExpressionUnit",
     "Symbols",
     "arm_of_locus",
     "arms_from_positions",
     "chromosome_arms",
     "find_arm",
     "locate_genes",
+    "read_arms",
     "read_expression",
     "read_symbols",
     "shipped_symbols",

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
 from phenopipe.errors import InputError
+from phenopipe.genome.tables import read_table
 
 # One end of a locus: chromosome, side, and the rest (13.43, ter, nothing).
 _END = re.compile(r"(\d{1,2}|X|Y)?([pq])(?:[\d.]+|ter)?")
@@ -76,6 +78,24 @@ def arm_of_locus(locus: str) -> str:
         chromosome = found[1] or chromosome
         arms.add(chromosome + found[2])
     return arms.pop() if len(arms) == 1 else ""
+
+
+def read_arms(positions: Path | str, centromeres: Path | str) -> pd.Series:
+    """Read where genes and centromeres lie, and find each gene's arm.
+
+    Both tables are CSV or TSV (also .gz), with the columns of :func:`arms_from_positions`, which
+    says what is given and raised; ``#`` before the first column's name is left out.
+
+    Raises
+    ------
+    InputError
+        If a file is not there, too.
+    """
+    tables = (
+        read_table(Path(path), what=what, texts=("gene", "chrom"))
+        for path, what in ((positions, "gene positions"), (centromeres, "centromeres"))
+    )
+    return arms_from_positions(*tables)
 
 
 def arms_from_positions(positions: pd.DataFrame, centromeres: pd.DataFrame) -> pd.Series:

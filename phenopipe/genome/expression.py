@@ -2,16 +2,16 @@
 
 import re
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import gaussian_kde
 
+from phenopipe.config import ExpressionUnit
 from phenopipe.errors import InputError
-
-ExpressionUnit = Literal["zfpkm", "fpkm", "tpm"]
+from phenopipe.genome.tables import read_table
 
 # A gene below this is not expressed (Hart et al. 2013).
 UNEXPRESSED_BELOW = -3.0
@@ -72,10 +72,7 @@ def read_expression(path: Path | str, *, unit: ExpressionUnit | None = None) -> 
 
 
 def _read(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise InputError(f"expected a table of expression at {path}, found no file")
-    separator = "," if ".csv" in path.suffixes else "\t"
-    table = pd.read_csv(path, sep=separator, dtype={"gene": str})
+    table = read_table(path, what="a table of expression", texts=("gene",))
     if "gene" not in table or table.shape[1] < 2:
         raise InputError(
             f"expected a column gene and columns of values in {path}, found "

@@ -16,11 +16,11 @@ from distributed import Client
 from phenopipe.compute import Progress
 from phenopipe.config import MapConfig
 from phenopipe.embeddings import Embeddings, find_embeddings
-from phenopipe.genome import read_expression
+from phenopipe.genome import Symbols
 from phenopipe.lake import Lake, Manifest, MapRef, Recipe, Thing, map_part
 from phenopipe.maps.aggregate import Profiles, aggregate_guides, aggregate_perturbations
 from phenopipe.maps.dataset import make_dataset
-from phenopipe.maps.expression import expression_inputs
+from phenopipe.maps.genes import gene_inputs, open_levels, open_symbols
 from phenopipe.maps.guides import Agreement, check_guides, describe_agreement
 from phenopipe.maps.relations import top_neighbours
 from phenopipe.maps.store import write_zarr
@@ -41,7 +41,6 @@ def build_map(
     name: str,
     model: str = "classical",
     experiments: Sequence[str] | None = None,
-    expression: Path | None = None,
     config: MapConfig | None = None,
     client: Client | None = None,
     on_progress: Progress | None = None,
@@ -64,11 +63,8 @@ def build_map(
         Whose embeddings.
     experiments
         Experiments to take; all that are published if None. An experiment is a batch.
-    expression
-        A table of zFPKM, FPKM or TPM (:func:`phenopipe.genome.read_expression`); the platemaps'
-        column ``zfpkm`` if None.
     config
-        Filters, alignment, aggregation, correction and number of neighbours.
+        Filters, alignment, aggregation, correction, number of neighbours and tables of genes.
     client
         Where plates are read and averaged side by side; here, one by one, if None. The map is the
         same to the byte.
@@ -84,21 +80,22 @@ def build_map(
     ------
     InputError
         If nothing is published, plates differ in model or width, an experiment has no controls,
-        or no perturbation is left.
+        no perturbation is left, or a table of genes cannot be used.
     """
     config = config or MapConfig()
     found = find_embeddings(lake, model, experiment=experiments)
-    recipe = _write_recipe(found, expression, config)
+    recipe = _write_recipe(found, config)
     things = {part: map_part(name, part) for part in _PARTS}
     if all(lake.is_current(thing, recipe) for thing in things.values()):
         published = lake.require(things["map.zarr"], remedy="run `phenopipe map`")
         return MapRef.of(name, published, computed=False)
     started = datetime.now(UTC)
-    levels = read_expression(expression) if expression else None
+    symbols, levels = open_symbols(config.genes), open_levels(config.genes)
     with TemporaryDirectory(prefix="phenopipe-") as folder:
         wells = Path(folder, "wells.parquet")
         fitted, n_wells = _stream_wells(found, wells, config, client, on_progress)
-        dataset = _make_map(wells, fitted, fitted.levels if levels is None else levels, config)
+        known = fitted.levels if levels is None else levels
+        dataset = _make_map(wells, fitted, known, symbols, config)
         batches = sorted({plate_key(plate).experiment for plate in found.plates})
         dataset.attrs |= {"model": model, "experiments": batches}
         parts: dict[str, Path | pa.Table | xr.Dataset] = {
@@ -118,12 +115,16 @@ def build_map(
     return MapRef.of(name, manifest, computed=True)
 
 
-def _write_recipe(found: Embeddings, expression: Path | None, config: MapConfig) -> Recipe:
+def _write_recipe(found: Embeddings, config: MapConfig) -> Recipe:
     inputs = {plate.thing.path: plate.key for plate in found.plates}
     inputs |= qc_inputs(found.lake, found.plates, config)
-    inputs |= expression_inputs(expression)
+    inputs |= gene_inputs(config.genes)
+    # Of a table counts what it says, not where it lies.
+    options = config.model_dump(mode="json", exclude={"genes"})
+    if config.genes.expression_unit is not None:
+        options["expression_unit"] = config.genes.expression_unit
     digest = found.plates[0].model_digest
-    return Recipe("map", STAGE_VERSION, inputs, config.model_dump(mode="json"), digest)
+    return Recipe("map", STAGE_VERSION, inputs, options, digest)
 
 
 def _stream_wells(
@@ -143,14 +144,18 @@ def _stream_wells(
 
 
 def _make_map(
-    path: Path, fitted: FittedMap, levels: Mapping[str, float], config: MapConfig
+    path: Path,
+    fitted: FittedMap,
+    levels: Mapping[str, float],
+    symbols: Symbols,
+    config: MapConfig,
 ) -> xr.Dataset:
     with read_wells(path, where="the aligned wells") as wells:
         guides = aggregate_guides(wells, config.aggregate)
     agreement = check_guides(guides)
     guides, disagreeing = _leave_out_guides(guides, agreement, config)
     profiles = aggregate_perturbations(guides, config.aggregate)
-    dataset = make_dataset(profiles, agreement, levels, config)
+    dataset = make_dataset(profiles, agreement, levels, config, symbols=symbols)
     dataset.attrs |= {
         "align": config.align,
         "aggregate": config.aggregate,

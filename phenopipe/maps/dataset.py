@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from phenopipe.config import MapConfig
-from phenopipe.genome import locate_genes, shipped_symbols, unexpressed
+from phenopipe.genome import Symbols, locate_genes, shipped_symbols, unexpressed
 from phenopipe.maps.aggregate import Profiles
 from phenopipe.maps.guides import Agreement
 from phenopipe.maps.proximity import arm_report, correct_arms
@@ -20,7 +20,12 @@ _log = logging.getLogger(__name__)
 
 
 def make_dataset(
-    profiles: Profiles, agreement: Agreement, levels: Mapping[str, float], config: MapConfig
+    profiles: Profiles,
+    agreement: Agreement,
+    levels: Mapping[str, float],
+    config: MapConfig,
+    *,
+    symbols: Symbols | None = None,
 ) -> xr.Dataset:
     """Correct the profiles by chromosome arm, and set them beside what is known of each.
 
@@ -32,6 +37,8 @@ def make_dataset(
         Of their guides.
     levels
         zFPKM by gene; empty where none is known, and then no arm is corrected.
+    symbols
+        What genes' names mean and where the genes lie; what the package knows if None.
 
     Returns
     -------
@@ -41,9 +48,10 @@ def make_dataset(
     """
     rows = profiles.rows
     is_gene = (rows["gene"] != "").to_numpy()
-    located = locate_genes(rows["gene"].tolist())
+    symbols = symbols or shipped_symbols()
+    located = locate_genes(rows["gene"].tolist(), symbols=symbols)
     arms = located["arm"].to_numpy(dtype=object)
-    silent = unexpressed(_find_levels(located, levels))
+    silent = unexpressed(_find_levels(located, levels, symbols))
     raw = profiles.values.astype(np.float32)
     corrected, report = raw, []
     if config.correct == "arms":
@@ -73,10 +81,10 @@ def make_dataset(
     )
 
 
-def _find_levels(located: pd.DataFrame, levels: Mapping[str, float]) -> pd.Series:
+def _find_levels(located: pd.DataFrame, levels: Mapping[str, float], symbols: Symbols) -> pd.Series:
     """Look up each gene as the screen calls it, else by its approved symbol."""
-    resolve = shipped_symbols().resolve
-    by_symbol = {symbol: level for gene, level in levels.items() if (symbol := resolve(gene)[0])}
+    resolved = ((symbols.resolve(gene)[0], level) for gene, level in levels.items())
+    by_symbol = {symbol: level for symbol, level in resolved if symbol}
     as_called: pd.Series = located["gene"].map(dict(levels))
     return as_called.fillna(located["symbol"].map(by_symbol))
 

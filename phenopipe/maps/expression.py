@@ -1,27 +1,7 @@
-"""How strongly genes are expressed, as the platemaps carry it; of a table that is given, which."""
-
-from pathlib import Path
+"""How strongly genes are expressed, as the platemaps carry it."""
 
 import numpy as np
 import pandas as pd
-
-from phenopipe.digests import digest_file
-from phenopipe.errors import InputError
-
-
-def expression_inputs(path: Path | None) -> dict[str, str]:
-    """Give the digest of the table of expression, as an input of the map.
-
-    Raises
-    ------
-    InputError
-        If there is no such file.
-    """
-    if path is None:
-        return {}
-    if not path.is_file():
-        raise InputError(f"expected a table of expression at {path}, found no file")
-    return {"source:expression": digest_file(path)}
 
 
 class CarriedLevels:

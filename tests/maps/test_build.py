@@ -1,3 +1,4 @@
+import gzip
 import json
 import logging
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 
-from phenopipe.config import Align, MapConfig
+from phenopipe.config import Align, GeneFiles, MapConfig
 from phenopipe.errors import InputError
 from phenopipe.genome import chromosome_arms
 from phenopipe.lake import Lake, Recipe, embeddings, map_part
@@ -31,6 +32,10 @@ def genes_on(arm, n):
 
 GENES = genes_on("1p", 12) + genes_on("2q", 8)
 SILENT = GENES[:6] + GENES[12:14]
+
+
+def told_by(**files):
+    return SMALL.model_copy(update={"genes": GeneFiles(**files)})
 
 
 def list_treatments():
@@ -165,18 +170,55 @@ def test_what_changes_the_map_changes_its_key(lake, tmp_path):
     keys.add(build_map(lake, name="demo", config=SMALL, experiments=("E1",)).key)
     table = tmp_path / "expression.csv"
     table.write_text("gene,zfpkm\nTP53,-4\n")
-    keys.add(build_map(lake, name="demo", config=SMALL, expression=table).key)
-    assert len(keys) == 4
+    keys.add(build_map(lake, name="demo", config=told_by(expression=table)).key)
+    in_words = told_by(expression=table, expression_unit="zfpkm")
+    keys.add(build_map(lake, name="demo", config=in_words).key)
+    assert len(keys) == 5
+    moved = build_map(lake, name="demo", config=told_by(expression=table.rename("e.csv")))
+    assert moved.key in keys  # what a table says counts, not where it lies
 
 
 def test_an_expression_table_stands_above_the_platemap(lake, tmp_path):
     table = tmp_path / "expression.csv"
     gene = GENES[8]
     table.write_text(f"gene,zfpkm\n{gene},-2\n{gene},-5\n{GENES[0]},1\n")
-    build_map(lake, name="demo", config=SMALL, expression=table)
+    build_map(lake, name="demo", config=told_by(expression=table))
     dataset = open_map(lake, "demo")
     silent = dataset["perturbation"].to_numpy()[dataset["unexpressed"].to_numpy()]
     assert silent.tolist() == [gene]  # the mean of its samples is -3.5
+
+
+def test_positions_stand_in_the_place_of_hgncs_loci(lake, tmp_path):
+    positions, centromeres = tmp_path / "positions.csv", tmp_path / "centromeres.tsv.gz"
+    rows = [f"{gene},chr{1 + i % 2},{i},{i + 1}\n" for i, gene in enumerate(GENES[1:])]
+    positions.write_text("gene,chrom,start,end\n" + "".join(rows))
+    centromeres.write_bytes(
+        gzip.compress(b"#bin\tchrom\tchromStart\tchromEnd\n1\tchr1\t8\t10\n1\tchr2\t8\t10\n")
+    )
+    build_map(lake, name="demo", config=told_by(positions=positions, centromeres=centromeres))
+    dataset = open_map(lake, "demo").sel(perturbation=GENES)
+    expected = ["", *(f"{1 + i % 2}{'q' if i + 1 > 9 else 'p'}" for i in range(19))]
+    assert dataset["arm"].to_numpy().tolist() == expected
+    told = json.loads(dataset.attrs["symbols"])
+    assert told == {"approved": 19, "unknown": 1}
+    expected = correct_arms(
+        dataset["embedding_uncorrected"].to_numpy(), expected, dataset["unexpressed"].to_numpy(), 4
+    )
+    np.testing.assert_allclose(dataset["embedding"], expected, rtol=1e-6)
+
+
+def test_hgncs_own_list_finds_a_gene_by_its_alias(lake, tmp_path):
+    complete = tmp_path / "hgnc_complete_set.txt"
+    lines = [f"REAL{i}\t7q1.1\t{gene}\t\n" for i, gene in enumerate(GENES)]
+    complete.write_text("symbol\tlocation\talias_symbol\tprev_symbol\n" + "".join(lines))
+    table = tmp_path / "expression.csv"
+    table.write_text("gene,level\nREAL3,-4\n")
+    config = told_by(symbols=complete, expression=table, expression_unit="zfpkm")
+    build_map(lake, name="demo", config=config)
+    dataset = open_map(lake, "demo").sel(perturbation=GENES)
+    assert set(dataset["arm"].to_numpy()) == {"7q"}
+    assert json.loads(dataset.attrs["symbols"]) == {"alias": 20}
+    assert np.flatnonzero(dataset["unexpressed"]).tolist() == [3]
 
 
 def test_without_expression_arms_stay_as_they_are_and_it_is_said(tmp_path, caplog):
@@ -224,8 +266,8 @@ def test_bad_input_is_named(lake, tmp_path):
         build_map(lake, name="demo", model="vit")
     with pytest.raises(InputError, match="for E9"):
         build_map(lake, name="demo", experiments=("E1", "E9"))
-    with pytest.raises(InputError, match="no file"):
-        build_map(lake, name="demo", expression=tmp_path / "none.csv")
+    with pytest.raises(InputError, match=r"no file: mend map\.genes\.expression"):
+        build_map(lake, name="demo", config=told_by(expression=tmp_path / "none.csv"))
     put_plate(lake, PLATES[3], digest="cd" * 32)
     with pytest.raises(InputError, match="one model digest, found abab"):
         build_map(lake, name="demo")
