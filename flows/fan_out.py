@@ -48,6 +48,11 @@ _LOOK_EVERY_S = 2.0
 _CRASHED_FOR_GOOD_S = 180.0
 # Runs that the server gives at a time.
 _PAGE = 200
+# A run's tags are related resources of each of its events, and of these the server takes 100 (its
+# PREFECT_SERVER_EVENTS_MAXIMUM_RELATED_RESOURCES); the run with one more cannot be made.
+_MOST_TAGS = 60
+# How long a server that answers with errors is asked again: a request may be at fault as well.
+_UNWELL_S = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +100,12 @@ def fan_out(groups: Sequence[Group], order: Order) -> list[Step]:
     with get_client(sync_client=True) as client, show_progress("embed plates") as on_progress:
         children = _Children(client, order, _read_children(client, parent))
         children.expect(groups)
+        well_at = time.monotonic()
         while children.left:
-            with _outlast_server():
+            with _outlast_server(well_at):
                 children.start()
                 children.look()
+                well_at = time.monotonic()
             on_progress(len(children.steps), len(children.steps) + children.left)
             time.sleep(_LOOK_EVERY_S)
     return children.steps
@@ -172,9 +179,6 @@ class _Children:
 
 def _start(group: Group, order: Order, *, tries: int) -> FlowRun:
     digest = hashlib.sha256(json.dumps(group).encode()).hexdigest()[:16]
-    experiments = {plate.split("/")[0] for plate in group}
-    names = [plate.split("/")[1] for plate in group]
-    model = order.parameters["model"]
     try:
         run: Any = run_deployment(
             order.deployment,
@@ -182,12 +186,7 @@ def _start(group: Group, order: Order, *, tries: int) -> FlowRun:
             flow_run_name=name_plates(group),
             timeout=0,
             as_subflow=True,
-            tags=[
-                "stage:embed",
-                f"model:{model}",
-                *(f"experiment:{one}" for one in sorted(experiments)),
-                *(f"plate:{one}" for one in names),
-            ],
+            tags=_name_tags(group, model=order.parameters["model"]),
             idempotency_key=f"{runtime.flow_run.get_id()}:{digest}:{tries}",
             work_queue_name=order.queue,
         )
@@ -198,6 +197,21 @@ def _start(group: Group, order: Order, *, tries: int) -> FlowRun:
         ) from error
     started: FlowRun = run
     return started
+
+
+def _name_tags(group: Group, *, model: str) -> list[str]:
+    """Tag a run by its experiments and plates, as far as the server takes so many.
+
+    All of a kind or none: a search by a tag that some lack would mislead. The tasks of a run have
+    those of their own plate in any case.
+    """
+    tags = ["stage:embed", f"model:{model}"]
+    experiments, plates = zip(*(plate.split("/") for plate in group), strict=True)
+    for kind, names in (("experiment", experiments), ("plate", plates)):
+        more = [f"{kind}:{name}" for name in sorted(set(names))]
+        if len(tags) + len(more) <= _MOST_TAGS:
+            tags += more
+    return tags
 
 
 def _read_children(client: SyncPrefectClient, parent: UUID) -> list[FlowRun]:
@@ -254,13 +268,17 @@ def _is_over(run: FlowRun) -> bool:
 
 
 @contextmanager
-def _outlast_server() -> Iterator[None]:
-    """Let a server be away for a while: what was asked of it is asked again."""
+def _outlast_server(well_at: float) -> Iterator[None]:
+    """Let a server be away: what was asked of it is asked again.
+
+    One that answers, with an error, is asked again until so long after it was last well.
+    """
     try:
         yield
     except httpx.TransportError as error:
         get_run_logger().warning("The server does not answer (%s): trying again", error)
     except httpx.HTTPStatusError as error:
-        if error.response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+        is_ours = error.response.status_code < httpx.codes.INTERNAL_SERVER_ERROR
+        if is_ours or time.monotonic() - well_at > _UNWELL_S:
             raise
         get_run_logger().warning("The server is not well (%s): trying again", error)

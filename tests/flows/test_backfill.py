@@ -8,6 +8,7 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from prefect import flow
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -18,8 +19,9 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterParentFlowRunId,
 )
+from prefect.client.schemas.responses import SetStateStatus
 from prefect.flow_engine import run_flow
-from prefect.states import Cancelling, Scheduled
+from prefect.states import Cancelling, Running, Scheduled
 from prefect.utilities.callables import parameter_schema
 
 from flows import fan_out as fans
@@ -204,6 +206,29 @@ def test_a_parent_that_is_started_again_follows_the_runs_of_its_first_life(
     assert all(str(first[0].id) in row["run"] or str(first[1].id) in row["run"] for row in rows)
     assert {child.id for child in read_children(server, run.id)} == {child.id for child in first}
     assert published(lake) == NAMES
+
+
+def test_a_run_has_no_more_tags_than_the_server_takes(server):
+    names = [f"HUVEC-1/P{number:03d}" for number in range(120)]
+    few, many = (fans._name_tags(tuple(names[:n]), model="sums") for n in (57, 58))
+    assert many == ["stage:embed", "model:sums", "experiment:HUVEC-1"]
+    assert few == [*many, *(f"plate:P{number:03d}" for number in range(57))]
+    run = server.create_flow_run(send, tags=few)
+    assert server.set_flow_run_state(run.id, Running()).status == SetStateStatus.ACCEPT
+    with pytest.raises(httpx.HTTPStatusError, match="500"):  # where it is none: tag all plates
+        server.create_flow_run(send, tags=[f"plate:{name}" for name in names])
+
+
+@pytest.mark.usefixtures("pool")
+def test_a_server_that_answers_with_errors_is_not_asked_for_ever(server, lake, monkeypatch):
+    """A plate whose run the server cannot make ends the backfill, with the server's own words."""
+    monkeypatch.setattr(fans, "_UNWELL_S", 3.0)
+    monkeypatch.setattr(fans, "_MOST_TAGS", 1000)
+    group = [f"HUVEC-1/none{number}" for number in range(120)]
+    asked = {"groups": [group], "root": lake.root}
+    run = server.create_flow_run(send, parameters=asked)
+    with pytest.raises(httpx.HTTPStatusError, match="500"):
+        run_flow(send, flow_run=run, parameters=asked)
 
 
 def tell_slow(lake, table):
