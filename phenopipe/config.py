@@ -20,6 +20,9 @@ Aggregate = Literal["mean", "median", "tukey"]
 Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
 ExpressionUnit = Literal["zfpkm", "fpkm", "tpm"]
 
+# What the platemap may name as a compound and is none: what compounds are dissolved in.
+VEHICLES = ("DMSO",)
+
 
 class Section(BaseModel):
     """A frozen section that refuses names it does not know."""
@@ -261,6 +264,9 @@ class MapConfig(Section):
         description="agreeing leaves out a guide that is no more like its gene's other guides "
         "than a random one, where these agree among themselves.",
     )
+    vehicles: tuple[str, ...] = Field(
+        VEHICLES, description="What the platemap may name as a compound and is none."
+    )
     genes: GeneFiles = GeneFiles()
 
 
@@ -310,7 +316,7 @@ class HitsConfig(Section):
     )
     n_bootstrap: int = Field(1000, ge=100, description="Resamples of wells for the intervals.")
     vehicles: tuple[str, ...] = Field(
-        ("DMSO",), description="What the platemap may name as a compound and is none."
+        VEHICLES, description="What the platemap may name as a compound and is none."
     )
     seed: int = 0
 

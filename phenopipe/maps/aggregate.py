@@ -7,7 +7,7 @@ the same bytes.
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from phenopipe.config import Aggregate
+from phenopipe.config import VEHICLES, Aggregate
 from phenopipe.profiles import WellProfiles
 from phenopipe.schema import GENE_TYPES
 from phenopipe.stats import Floats, Indices
@@ -60,32 +60,58 @@ def perturbed_gene(rows: pd.DataFrame) -> pd.Series:
     return genes.where(rows["perturbation_type"].isin(GENE_TYPES), "")
 
 
-def name_perturbations(rows: pd.DataFrame) -> pd.Series:
+def added_compound(rows: pd.DataFrame, *, vehicles: Collection[str] = VEHICLES) -> pd.Series:
+    """Give the compound that was added where a gene was perturbed, in each well.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"perturbation_type": ["crispr", "crispr", "compound"], "gene": "A",
+    ...                      "compound": ["aspirin", "dmso", "aspirin"]})
+    >>> added_compound(rows).tolist()
+    ['aspirin', '', '']
+    """
+    folded = {vehicle.casefold() for vehicle in vehicles}
+    compound: pd.Series = rows["compound"].astype(object)
+    is_added = (perturbed_gene(rows) != "") & ~compound.map(str.casefold).isin(folded)
+    return compound.where(is_added, "")
+
+
+def name_perturbations(rows: pd.DataFrame, *, vehicles: Collection[str] = VEHICLES) -> pd.Series:
     """Say which perturbation of the map each well is, or each treatment.
 
     The label is the gene's symbol for a gene that was perturbed, otherwise the platemap's name.
     Where one name stands for several types or doses these stay apart: ``TP53 (orf)``,
-    ``aspirin (10 uM)``.
+    ``aspirin (10 uM)``. A gene with a compound on top is neither of both: ``TP53 + nutlin``.
 
     Parameters
     ----------
     rows
-        Columns ``perturbation``, ``perturbation_type``, ``gene``, ``concentration_um``; text is
-        never null.
+        Columns ``perturbation``, ``perturbation_type``, ``gene``, ``compound``,
+        ``concentration_um``; text is never null.
+    vehicles
+        What is named as a compound and is none.
     """
     kind, gene = rows["perturbation_type"].astype(object), perturbed_gene(rows)
-    label = gene.where(gene != "", rows["perturbation"].astype(object))
+    added = added_compound(rows, vehicles=vehicles)
     doses = rows["concentration_um"].tolist()
     texts = ["" if pd.isna(value) else f"{value:g} uM" for value in doses]
     dose = pd.Series(texts, index=rows.index, dtype=object)
     # A control with a gene is no type of its own: it joins the screen's guides of that gene.
     detail = dose.where(gene == "", kind.where(kind != "control", None))
-    several = detail.groupby(label).transform("nunique") > 1
-    plain = ~several | detail.isna() | (detail == "")
-    return label.where(plain, label + " (" + detail.fillna("") + ")")
+    alone = _tell_apart(gene.where(gene != "", rows["perturbation"].astype(object)), detail)
+    return alone.where(added == "", _tell_apart(alone + " + " + added, dose))
 
 
-def aggregate_guides(wells: WellProfiles, how: Aggregate) -> Profiles:
+def _tell_apart(names: pd.Series, details: pd.Series) -> pd.Series:
+    """Add the detail to names that stand for several."""
+    several = details.groupby(names).transform("nunique") > 1
+    plain = ~several | details.isna() | (details == "")
+    return names.where(plain, names + " (" + details.fillna("") + ")")
+
+
+def aggregate_guides(
+    wells: WellProfiles, how: Aggregate, *, vehicles: Collection[str] = VEHICLES
+) -> Profiles:
     """Bring the perturbed wells together into guides, out of the file.
 
     Wells without a guide count as one guide of their perturbation.
@@ -94,12 +120,15 @@ def aggregate_guides(wells: WellProfiles, how: Aggregate) -> Profiles:
     ----------
     how
         ``mean``; ``median``; ``tukey``, see :func:`biweight`.
+    vehicles
+        What is named as a compound and is none.
 
     Returns
     -------
     Profiles
         One row a guide, sorted by ``label`` and ``guide``: the columns of its first well,
-        ``gene`` as it was perturbed, and ``n_wells``. Memory grows with guides, not wells.
+        ``gene`` as it was perturbed, ``added``, the compound on top of it, and ``n_wells``.
+        Memory grows with guides, not wells.
     """
     rows = wells.rows
     perturbed = (rows["label"] != "").to_numpy()
@@ -108,7 +137,8 @@ def aggregate_guides(wells: WellProfiles, how: Aggregate) -> Profiles:
     codes[perturbed] = keys.groupby(["label", "guide"], observed=True, sort=True).ngroup()
     _, first, n_wells = np.unique(codes[perturbed], return_index=True, return_counts=True)
     guides = rows.iloc[np.flatnonzero(perturbed)[first]].reset_index(drop=True)
-    guides = guides.assign(gene=perturbed_gene(guides), n_wells=n_wells)
+    added = added_compound(guides, vehicles=vehicles)
+    guides = guides.assign(gene=perturbed_gene(guides), added=added, n_wells=n_wells)
     if how == "mean":
         return Profiles(guides, _mean_groups(wells, codes, n_wells))
     return Profiles(guides, _centre_groups(wells, codes, n_wells, CENTRES[how]))
@@ -120,9 +150,10 @@ def aggregate_perturbations(guides: Profiles, how: Aggregate) -> Profiles:
     Returns
     -------
     Profiles
-        Columns ``label``, ``gene``, ``kind`` (``gene``, ``compound``, or else the type of
-        perturbation), ``compound``, ``concentration_um``, ``n_wells`` and ``n_guides``, which is
-        0 where a perturbation has no guides' names.
+        Columns ``label``, ``gene``, ``kind`` (``gene``, ``compound``, ``gene + compound``, or
+        else the type of perturbation), ``compound``, ``concentration_um``, ``n_wells`` and
+        ``n_guides``, which is 0 where a perturbation has no guides' names. A gene with a compound
+        on top has no ``gene``: what is known of the gene alone does not hold for both.
     """
     by_label = guides.rows.assign(named=guides.rows["guide"] != "").groupby(
         "label", sort=True, observed=True
@@ -131,15 +162,16 @@ def aggregate_perturbations(guides: Profiles, how: Aggregate) -> Profiles:
     ends = np.append(starts[1:], len(guides.rows))
     values = np.array([CENTRES[how](guides.values[a:b]) for a, b in zip(starts, ends, strict=True)])
     first = guides.rows.iloc[starts].reset_index(drop=True)
-    kind = name_kinds(first)
+    added = first["added"].astype(object)
+    kind = name_kinds(first).where(added == "", "gene + compound")
     name = first["compound"].astype(object)
     compound = name.where(name != "", first["perturbation"].astype(object))
     rows = pd.DataFrame(
         {
             "label": first["label"].astype(object),
-            "gene": first["gene"],
+            "gene": first["gene"].where(added == "", ""),
             "kind": kind,
-            "compound": compound.where(kind == "compound", ""),
+            "compound": compound.where(kind == "compound", added),
             "concentration_um": by_label["concentration_um"].first().to_numpy(),
             "n_wells": by_label["n_wells"].sum().to_numpy(),
             "n_guides": by_label["named"].sum().to_numpy(),

@@ -29,7 +29,7 @@ from phenopipe.maps.wells import plate_key, qc_inputs
 from phenopipe.profiles import read_wells
 from phenopipe.schema import check_map
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 # The map comes last: with its manifest all are there.
 _PARTS = ("wells.parquet", "alignment.zarr", "neighbours.parquet", "map.zarr")
@@ -151,7 +151,7 @@ def _make_map(
     config: MapConfig,
 ) -> xr.Dataset:
     with read_wells(path, where="the aligned wells") as wells:
-        guides = aggregate_guides(wells, config.aggregate)
+        guides = aggregate_guides(wells, config.aggregate, vehicles=config.vehicles)
     agreement = check_guides(guides)
     guides, disagreeing = _leave_out_guides(guides, agreement, config)
     profiles = aggregate_perturbations(guides, config.aggregate)

@@ -50,8 +50,8 @@ from phenopipe.stats import Indices, Moments
 Exclusion = dict[str, str | int]
 
 # What a perturbation's label is made of.
-_TREATMENT = ["perturbation", "perturbation_type", "gene", "concentration_um"]
-_Treatment = tuple[str, str, str, float | None]
+_TREATMENT = ["perturbation", "perturbation_type", "gene", "compound", "concentration_um"]
+_Treatment = tuple[str, str, str, str, float | None]
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def fit_map(wells: GatheredWells, config: MapConfig) -> FittedMap:
     return FittedMap(
         alignment=_fit_alignment(seen, np.searchsorted(present, features), config),
         features=features,
-        labels=_name_treatments(seen.treatments),
+        labels=_name_treatments(seen.treatments, config),
         levels=seen.levels.means(),
         exclusions=exclusions + describe_dropped(dropped, wells.names, config),
     )
@@ -253,10 +253,11 @@ def _treatments(rows: pd.DataFrame) -> list[_Treatment]:
     return list(zip(*(column.to_numpy(dtype=object).tolist() for column in columns), strict=True))
 
 
-def _name_treatments(treatments: set[_Treatment]) -> dict[_Treatment, str]:
+def _name_treatments(treatments: set[_Treatment], config: MapConfig) -> dict[_Treatment, str]:
     ordered = sorted(treatments, key=lambda one: (*one[:-1], one[-1] is not None, one[-1] or 0))
     frame = pd.DataFrame(ordered, columns=_TREATMENT)
-    return dict(zip(ordered, name_perturbations(frame).tolist(), strict=True))
+    names = name_perturbations(frame, vehicles=config.vehicles)
+    return dict(zip(ordered, names.tolist(), strict=True))
 
 
 def align_wells(wells: GatheredWells, fitted: FittedMap, path: Path) -> int:

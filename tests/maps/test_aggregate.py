@@ -89,6 +89,31 @@ def test_doses_and_types_under_one_name_stay_apart():
     ]  # fmt: skip
 
 
+def test_a_gene_with_a_compound_on_top_is_neither_of_both(tmp_path):
+    wells = label_wells(
+        crispr("TP53", 1, compound="dmso"),
+        crispr("TP53", 1, compound="nutlin", concentration_um=1.0),
+        crispr("TP53", 2, compound="nutlin", concentration_um=10.0),
+        crispr("MDM2", 1, compound="nutlin", concentration_um=10.0),
+        crispr("MDM2", 1, perturbation_type="orf"),
+        compound("nutlin", 10.0, gene="MDM2"),
+    )
+    assert [well["label"] for well in wells] == [
+        "TP53", "TP53 + nutlin (1 uM)", "TP53 + nutlin (10 uM)", "MDM2 (crispr) + nutlin",
+        "MDM2 (orf)", "nutlin",
+    ]  # fmt: skip
+    _, found = aggregated(tmp_path, wells, np.arange(6.0)[:, None])
+    columns = ["label", "gene", "kind", "compound", "concentration_um"]
+    both = found.rows.loc[found.rows["label"].str.contains(r"\+"), columns]
+    assert both.values.tolist() == [
+        ["MDM2 (crispr) + nutlin", "", "gene + compound", "nutlin", 10.0],
+        ["TP53 + nutlin (1 uM)", "", "gene + compound", "nutlin", 1.0],
+        ["TP53 + nutlin (10 uM)", "", "gene + compound", "nutlin", 10.0],
+    ]
+    alone = dict(zip(found.rows["label"], found.values[:, 0], strict=True))
+    assert alone["TP53"] == 0.0, "what the compound does is not the gene's"
+
+
 def test_what_has_no_type_is_of_another_kind():
     rows = pd.DataFrame({"gene": ["", ""], "compound": ["", "aspirin"]})
     assert name_kinds(rows.assign(perturbation_type="")).tolist() == ["other", "compound"]
