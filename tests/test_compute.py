@@ -92,6 +92,11 @@ def test_an_unknown_kind_is_refused_in_words():
         pass
 
 
+def list_clients():
+    gc.collect()
+    return [thing for thing in gc.get_objects() if type(thing) is Client]
+
+
 @pytest.mark.parametrize(
     ("address", "told"),
     [
@@ -101,12 +106,11 @@ def test_an_unknown_kind_is_refused_in_words():
     ],
 )
 def test_an_address_that_cannot_be_joined_is_refused_before_a_client_is_made(address, told):
+    before = list_clients()
     with pytest.raises(InputError, match=told), compute.client(address):
         pass
     # Left to be collected, a client may close itself while the next one starts, and hang with it.
-    gc.collect()
-    clients = [thing for thing in gc.get_objects() if type(thing) is Client]
-    assert all(client.status == "closed" for client in clients)
+    assert all(any(client is other for other in before) for client in list_clients())
 
 
 def test_a_kind_that_is_not_installed_says_how_to_install_it():
