@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.maps_ours import name_bias
 from benchmarks.maps_screen import Screen
 from phenopipe.maps import proximity_bias
 
@@ -46,9 +47,8 @@ def score_bias(screen: Screen, genes: Path, out: Path) -> None:
     phenopipe's own rows are from the peer's: each has rounded its wells to float32.
     """
     found = proximity_bias(np.load(genes / "aggregate.npy"), screen.genes["arm"].to_numpy())
-    table = found.rename(columns={"probability": "value"}).rename_axis("key").reset_index()
     out.mkdir(exist_ok=True)
-    table.to_parquet(out / "bias.parquet")
+    name_bias(found).to_parquet(out / "bias.parquet")
 
 
 def check_bias(ours: Path, theirs: Path) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.maps_screen import CONTROL, Screen
-from benchmarks.maps_steps import Place, Result, Step, run_contender
+from benchmarks.maps_steps import Place, Step, run_contender
 from phenopipe.benchmark import (
     replicate_consistency,
     replicate_magnitude,
@@ -45,7 +45,7 @@ def phenopipe(screen: Screen, place: Place) -> Iterator[Step]:
         recalls = recall(screen, genes.values, labels)
         yield "recall", lambda: recalls
         bias = proximity_bias(genes.values, screen.genes["arm"].to_numpy())
-        yield "bias", lambda: bias.rename(columns={"probability": "value"}).pipe(_key)
+        yield "bias", lambda: name_bias(bias)
         rows, silent = screen.perturbed, screen.unexpressed
         values, names = wells.take(rows), wells.rows["label"].to_numpy(dtype=object)[rows]
         consistency = replicate_consistency(values, names, null=silent)
@@ -132,7 +132,12 @@ def _tabulate(wells: pd.DataFrame, aligned: np.ndarray) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def _key(table: pd.DataFrame) -> Result:
+def name_bias(bias: pd.DataFrame) -> pd.DataFrame:
+    """Name the columns of Brunner-Munzel's test as all tables here have them."""
+    return _key(bias.rename(columns={"probability": "value"}))
+
+
+def _key(table: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis("key").reset_index()
 
 

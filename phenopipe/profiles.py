@@ -4,7 +4,7 @@ What metrics and hits need of single wells they read out of ``maps/<map>/wells.p
 are all at once, their vectors plate by plate, never all in memory unless they are asked for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from phenopipe.errors import InputError
 from phenopipe.lake import Lake, map_part
-from phenopipe.schema import check_map, check_table, wells_schema
+from phenopipe.schema import GENE_TYPES, check_map, check_table, wells_schema
 
 
 def open_map(lake: Lake, name: str) -> xr.Dataset:
@@ -172,6 +172,31 @@ def read_wells(path: Path, *, where: str) -> Iterator[WellProfiles]:
         check_table(found.empty_table(), wells_schema(width), where=where)
     with pq.ParquetFile(path, read_dictionary=texts) as file:
         yield WellProfiles(file)
+
+
+def perturbed_gene(rows: pd.DataFrame) -> pd.Series:
+    """Give the gene that was perturbed in each well: a compound's target was not.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"perturbation_type": ["crispr", "compound"], "gene": ["A", "B"]})
+    >>> perturbed_gene(rows).tolist()
+    ['A', '']
+    """
+    genes: pd.Series = rows["gene"].astype(object)
+    return genes.where(rows["perturbation_type"].isin(GENE_TYPES), "")
+
+
+def blank_vehicles(compounds: pd.Series, vehicles: Collection[str]) -> pd.Series:
+    """Leave out what compounds are dissolved in, in any case: a well with nothing else has none.
+
+    Examples
+    --------
+    >>> blank_vehicles(pd.Series(["dmso", "aspirin"]), ["DMSO"]).tolist()
+    ['', 'aspirin']
+    """
+    folded = {vehicle.casefold() for vehicle in vehicles}
+    return compounds.where(~compounds.str.casefold().isin(folded), "")
 
 
 def _types_of_rows() -> dict[str, pa.DataType]:

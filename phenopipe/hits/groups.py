@@ -8,8 +8,7 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
-from phenopipe.profiles import WellProfiles
-from phenopipe.schema import GENE_TYPES
+from phenopipe.profiles import WellProfiles, blank_vehicles, perturbed_gene
 from phenopipe.stats import Floats, Indices
 
 _KEYS = ["label", "kind", "gene", "compound", "concentration_um"]
@@ -94,13 +93,11 @@ def describe_wells(rows: pd.DataFrame, *, vehicles: Collection[str]) -> pd.DataF
     """
     texts = ["control_type", "perturbation_type", "gene", "compound", "perturbation", "label"]
     text = rows[["experiment", "plate", *texts]].astype(object)
-    kind, named = text["perturbation_type"], text["gene"]
-    gene = named.where(kind.isin(GENE_TYPES), "")
+    kind, gene = text["perturbation_type"], perturbed_gene(text)
     compound = text["compound"].where(
         (kind != "compound") | (text["compound"] != ""), text["perturbation"]
     )
-    folded = {vehicle.casefold() for vehicle in vehicles}
-    compound = compound.where(~compound.str.casefold().isin(folded), "")
+    compound = blank_vehicles(compound, vehicles)
     kind = kind.where(gene == "", "gene").where(compound == "", "compound")
     return pd.DataFrame(
         {
@@ -112,7 +109,7 @@ def describe_wells(rows: pd.DataFrame, *, vehicles: Collection[str]) -> pd.DataF
             "gene": gene,
             "compound": compound,
             "concentration_um": rows["concentration_um"].where(compound != ""),
-            "target": named.where(gene == "", ""),
+            "target": text["gene"].where(gene == "", ""),
         }
     ).reset_index(drop=True)
 

@@ -17,8 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from phenopipe.config import VEHICLES, Aggregate
-from phenopipe.profiles import WellProfiles
-from phenopipe.schema import GENE_TYPES
+from phenopipe.profiles import WellProfiles, blank_vehicles, perturbed_gene
 from phenopipe.stats import Floats, Indices
 
 # Wells that a robust centre holds at a time, if no group has more: 50 MB at 384 values.
@@ -47,19 +46,6 @@ class Profiles:
         return Profiles(self.rows[mask].reset_index(drop=True), self.values[mask])
 
 
-def perturbed_gene(rows: pd.DataFrame) -> pd.Series:
-    """Give the gene that was perturbed in each well: a compound's target was not.
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"perturbation_type": ["crispr", "compound"], "gene": ["A", "B"]})
-    >>> perturbed_gene(rows).tolist()
-    ['A', '']
-    """
-    genes: pd.Series = rows["gene"].astype(object)
-    return genes.where(rows["perturbation_type"].isin(GENE_TYPES), "")
-
-
 def added_compound(rows: pd.DataFrame, *, vehicles: Collection[str] = VEHICLES) -> pd.Series:
     """Give the compound that was added where a gene was perturbed, in each well.
 
@@ -70,10 +56,8 @@ def added_compound(rows: pd.DataFrame, *, vehicles: Collection[str] = VEHICLES) 
     >>> added_compound(rows).tolist()
     ['aspirin', '', '']
     """
-    folded = {vehicle.casefold() for vehicle in vehicles}
-    compound: pd.Series = rows["compound"].astype(object)
-    is_added = (perturbed_gene(rows) != "") & ~compound.map(str.casefold).isin(folded)
-    return compound.where(is_added, "")
+    compound = blank_vehicles(rows["compound"].astype(object), vehicles)
+    return compound.where(perturbed_gene(rows) != "", "")
 
 
 def name_perturbations(rows: pd.DataFrame, *, vehicles: Collection[str] = VEHICLES) -> pd.Series:

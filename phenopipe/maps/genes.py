@@ -41,8 +41,9 @@ def open_symbols(files: GeneFiles) -> Symbols:
     InputError
         If a table cannot be used.
     """
-    symbols = shipped_symbols()
-    if files.symbols is not None:
+    if files.symbols is None:
+        symbols = shipped_symbols()
+    else:
         symbols = read_symbols(files.symbols, withdrawn=files.withdrawn)
     if files.positions is None or files.centromeres is None:
         return symbols

@@ -24,7 +24,7 @@ from phenopipe.compute import Progress, stream_ordered
 from phenopipe.config import MapConfig
 from phenopipe.embeddings import Embeddings, feature_names, vectors_of
 from phenopipe.errors import InputError
-from phenopipe.maps.aggregate import name_perturbations, perturbed_gene
+from phenopipe.maps.aggregate import name_perturbations
 from phenopipe.maps.align import ALIGNMENTS, Alignment
 from phenopipe.maps.components import ComponentAlignment
 from phenopipe.maps.expression import CarriedLevels
@@ -44,6 +44,7 @@ from phenopipe.maps.wells import (
     describe_left_out,
     read_plate_wells,
 )
+from phenopipe.profiles import perturbed_gene
 from phenopipe.schema import wells_schema
 from phenopipe.stats import Indices, Moments
 
