@@ -23,11 +23,21 @@ _KEEP_MEMORY = {f"distributed.nanny.pre-spawn-environ.{k}": v for k, v in _ENVIR
 # in line there, and not tell of the first. Who submits a task decides; see `is_killed`.
 _BLAME_AT_ONCE = {"distributed.scheduler.allowed-failures": 0}
 
-# Dask keeps a profile of each second for an hour: some 0.2 MB a worker and plate (measured).
-_NO_PROFILES = {"distributed.worker.profile.enabled": False}
+# Profiles of each second are kept for an hour, some 0.2 MB a worker and plate; and a cluster of two
+# processes that waits takes 4% of a core for ticks, its memory and its own history (both measured).
+# So often as here it takes 1%: cores are for the model.
+_QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "500ms",
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "5s",
+}
 
 # Workers on other machines have settings of their own; there Dask reads these.
-_REMOTE_ENVIRON = _ENVIRON | {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": False}
+_REMOTE_ENVIRON = _ENVIRON | {
+    "DASK_" + name.upper().replace(".", "__").replace("-", "_"): value
+    for name, value in _QUIET.items()
+}
 _TRIES = 4
 
 T = TypeVar("T")
@@ -66,7 +76,7 @@ def client(kind: str = "local", *, workers: int | None = None) -> Iterator[Clien
         with Client(kind, security=_admit(kind)) as joined:
             yield joined
         return
-    with dask.config.set(_KEEP_MEMORY | _BLAME_AT_ONCE | _NO_PROFILES):
+    with dask.config.set(_KEEP_MEMORY | _BLAME_AT_ONCE | _QUIET):
         cluster = _start_slurm(workers) if kind == "slurm" else _cluster(kind, workers)
     with cluster, Client(cluster) as started, _joinable(cluster, scheduler_address(started)):
         yield started

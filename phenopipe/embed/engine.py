@@ -30,7 +30,8 @@ _LONGEST = 64
 _TRIES = 2
 # More fields than this on a plate do not kill their workers; something else does.
 _MOST_SKIPPED = 8
-_LOOK_EVERY_S = 0.2
+# A signal goes unheard for so long; each look costs some 4 ms.
+_LOOK_EVERY_S = 1.0
 
 
 class Engine:
