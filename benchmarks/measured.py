@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import psutil
 
-_EVERY_S = 0.02
+# Each look at a tree of processes takes some milliseconds of a core.
+_EVERY_S = 0.2
 # What the libraries of linear algebra and OpenMP read when they are loaded.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
