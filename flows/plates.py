@@ -10,6 +10,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.cluster import open_cluster
 from flows.forms import ComputeKind, Force, ModelName, PlateNames, Root, Version, ask
 from flows.guard import guarded
 from flows.steps import Step, conclude
@@ -95,7 +96,7 @@ def embed_plates(
     InputError
         If there is no such cluster.
     """
-    with compute.client(compute_kind) as client:
+    with open_cluster(compute_kind) as client:
         scheduler = compute.scheduler_address(client)
         runs = []
         for key in keys:

@@ -10,6 +10,7 @@ from prefect.futures import PrefectFuture
 from prefect.utilities.urls import url_for
 from rich.console import Console
 
+from flows.cluster import open_cluster
 from flows.forms import ask
 from flows.guard import guarded
 from flows.plates import TWO_PLATES
@@ -51,7 +52,7 @@ def screen_to_map(
     folders = find_plates(source, layout=layout)
     platemap = platemap or find_platemap(source)
     config = IngestConfig(layout=layout)
-    with compute.client(compute_kind) as client:
+    with open_cluster(compute_kind) as client:
         scheduler = compute.scheduler_address(client)
         runs = [
             _submit_plate(folder, root, scheduler, config, platemap=platemap, model=model)

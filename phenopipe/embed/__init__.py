@@ -1,6 +1,7 @@
 """Embed: plate images become embeddings, one row a crop or a field."""
 
 from phenopipe.embed.crops import crop_field, crop_origins
+from phenopipe.embed.drain import end_all
 from phenopipe.embed.field import embed_field
 from phenopipe.embed.plan import CropPlan, plan_crops
 from phenopipe.embed.plate import embed_plate
@@ -16,6 +17,7 @@ __all__ = [
     "embed_field",
     "embed_plate",
     "embed_recipe",
+    "end_all",
     "estimate_workload",
     "plan_crops",
     "read_inputs",

@@ -7,6 +7,11 @@ from contextlib import contextmanager
 
 EXIT_CODE = 128 + signal.SIGTERM
 
+# Of this process: whether it is about to end, and the runs in it that have work in hand.
+_ending = threading.Event()
+_at_work: set["Drain"] = set()
+_changed = threading.Condition()
+
 
 class Drain:
     """Whether the run was asked to end."""
@@ -15,8 +20,8 @@ class Drain:
         self._asked = False
 
     def is_asked(self) -> bool:
-        """Tell whether it was."""
-        return self._asked
+        """Tell whether it was, alone or with all of its process."""
+        return self._asked or is_ending()
 
     def ask(self, _number: int = 0, _frame: object = None) -> None:
         """Ask it to end; the second time, it ends on the spot."""
@@ -29,14 +34,53 @@ class Drain:
 def drain_on_sigterm() -> Iterator[Drain]:
     """Let SIGTERM ask the run to end, as long as the block lasts.
 
-    Only the main thread can hear signals; elsewhere nothing changes.
+    Only the main thread can hear signals; elsewhere :func:`end_all` asks.
     """
     drain = Drain()
-    if threading.current_thread() is not threading.main_thread():
-        yield drain
-        return
-    before = signal.signal(signal.SIGTERM, drain.ask)
+    with _counted(drain):
+        if threading.current_thread() is not threading.main_thread():
+            yield drain
+            return
+        before = signal.signal(signal.SIGTERM, drain.ask)
+        try:
+            yield drain
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def end_all(*, within_s: float) -> bool:
+    """Have every run of this process publish what it has in hand and end; wait for that.
+
+    For who hears of the process's end in another way than :func:`drain_on_sigterm`, with the runs
+    in other threads. Runs that begin from now on end at once.
+
+    Parameters
+    ----------
+    within_s
+        Seconds to wait at most.
+
+    Returns
+    -------
+    bool
+        Whether all have ended.
+    """
+    _ending.set()
+    with _changed:
+        return _changed.wait_for(lambda: not _at_work, timeout=within_s)
+
+
+def is_ending() -> bool:
+    """Tell whether this process is about to end."""
+    return _ending.is_set()
+
+
+@contextmanager
+def _counted(drain: Drain) -> Iterator[None]:
+    with _changed:
+        _at_work.add(drain)
     try:
-        yield drain
+        yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        with _changed:
+            _at_work.discard(drain)
+            _changed.notify_all()

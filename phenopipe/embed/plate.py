@@ -12,7 +12,7 @@ from distributed import Client
 
 from phenopipe.compute import Progress
 from phenopipe.config import EmbedConfig
-from phenopipe.embed.drain import EXIT_CODE, drain_on_sigterm
+from phenopipe.embed.drain import EXIT_CODE, drain_on_sigterm, is_ending
 from phenopipe.embed.engine import Engine
 from phenopipe.embed.pieces import (
     clear_all_pieces,
@@ -88,7 +88,7 @@ def embed_plate(
         QC, or more than a few kill their workers; if the provider is not there, or the model does
         not load, is not what its card says, or gives NaN. Nothing is published then.
     SystemExit
-        After SIGTERM.
+        After SIGTERM, or where this process is about to end (:func:`phenopipe.embed.end_all`).
     """
     config = config or EmbedConfig()
     if model == "classical":
@@ -102,6 +102,8 @@ def embed_plate(
         manifest = None
     computed = manifest is None
     if manifest is None:
+        if is_ending():
+            raise SystemExit(EXIT_CODE)
         work = _find_work(lake, key, card, recipe, config=config)
         try_model(client, work.job, work.fields[0])
         manifest = _publish(work, recipe, client=client, on_progress=on_progress)
