@@ -50,6 +50,20 @@ def test_local_workers_give_back_large_blocks_only(monkeypatch):
     assert environ["OMP_NUM_THREADS"] == "1"
 
 
+def clocks(dask_worker):
+    return {name: clock.callback_time for name, clock in dask_worker.periodic_callbacks.items()}
+
+
+def test_a_cluster_looks_after_itself_seldom_and_leaves_the_cores_to_the_work():
+    with compute.client("local", workers=1) as client:
+        (worker,) = client.run(clocks).values()
+        (nanny,) = (clocks(nanny) for nanny in client.cluster.workers.values())
+        scheduler = clocks(client.cluster.scheduler)
+    assert "profile" not in worker
+    assert {told["tick"] for told in (worker, nanny, scheduler)} == {500}  # Dask's own: 20 ms
+    assert {told["memory_monitor"] for told in (worker, nanny)} == {500}  # Dask's own: 100 ms
+
+
 def test_a_failed_item_raises_its_own_error():
     with compute.client("threads", workers=1) as client, pytest.raises(TypeError):
         compute.map_ordered(client, square, ["x"])

@@ -144,6 +144,8 @@ def test_a_cluster_lets_in_only_who_has_its_certificate():
     (environ,) = environ.values()
     assert environ["MALLOC_TRIM_THRESHOLD_"] == str(16 * 2**20)  # as of workers on this machine
     assert environ["OMP_NUM_THREADS"] == "1"
+    assert environ["DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL"] == "500ms"
+    assert environ["DASK_DISTRIBUTED__WORKER__MEMORY__MONITOR_INTERVAL"] == "500ms"
 
 
 @pytest.mark.usefixtures("site")
