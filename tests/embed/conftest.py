@@ -45,6 +45,11 @@ class PlateWriter:
         self._publish(qc_table(self.key), self._write_qc, counts=counts)
         self.publish_platemap([])
 
+    def fields_in_pieces(self) -> int:
+        """Count the fields that are embedded and in no table yet."""
+        pieces = self.lake.published("pieces")
+        return sum(self.lake.require(piece, remedy="").counts["fields"] for piece in pieces)
+
     def publish_platemap(self, rows: list[dict]) -> None:
         kinds = pa.schema({**PLATEMAP_COLUMNS, "zfpkm": pa.float64(), "comment": pa.string()})
         table = pa.Table.from_pylist(rows, schema=kinds)
