@@ -22,6 +22,9 @@ ExpressionUnit = Literal["zfpkm", "fpkm", "tpm"]
 
 # What the platemap may name as a compound and is none: what compounds are dissolved in.
 VEHICLES = ("DMSO",)
+Vehicles = Annotated[
+    tuple[str, ...], Field(description="What the platemap may name as a compound and is none.")
+]
 
 
 class Section(BaseModel):
@@ -264,9 +267,7 @@ class MapConfig(Section):
         description="agreeing leaves out a guide that is no more like its gene's other guides "
         "than a random one, where these agree among themselves.",
     )
-    vehicles: tuple[str, ...] = Field(
-        VEHICLES, description="What the platemap may name as a compound and is none."
-    )
+    vehicles: Vehicles = VEHICLES
     genes: GeneFiles = GeneFiles()
 
 
@@ -315,9 +316,7 @@ class HitsConfig(Section):
         10_000, ge=100, description="Permutations of labels, at most: the least p is one over them."
     )
     n_bootstrap: int = Field(1000, ge=100, description="Resamples of wells for the intervals.")
-    vehicles: tuple[str, ...] = Field(
-        VEHICLES, description="What the platemap may name as a compound and is none."
-    )
+    vehicles: Vehicles = VEHICLES
     seed: int = 0
 
 
