@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psutil
 
-# Each look at a tree of processes takes some milliseconds of a core.
+# Each look at a tree of processes takes a millisecond of a core, or more.
 _EVERY_S = 0.2
 # What the libraries of linear algebra and OpenMP read when they are loaded.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -24,8 +24,8 @@ _KEEP_MEMORY = {f"distributed.nanny.pre-spawn-environ.{k}": v for k, v in _ENVIR
 _BLAME_AT_ONCE = {"distributed.scheduler.allowed-failures": 0}
 
 # Profiles of each second are kept for an hour, some 0.2 MB a worker and plate; and a cluster of two
-# processes that waits takes 4% of a core for ticks, its memory and its own history (both measured).
-# So often as here it takes 1%: cores are for the model.
+# processes that waits takes 4% to 5% of a core for ticks, its memory and its history. As here it
+# takes 1.4% (all measured): cores are for the model.
 _QUIET = {
     "distributed.worker.profile.enabled": False,
     "distributed.worker.memory.monitor-interval": "500ms",

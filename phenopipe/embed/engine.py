@@ -30,7 +30,7 @@ _LONGEST = 64
 _TRIES = 2
 # More fields than this on a plate do not kill their workers; something else does.
 _MOST_SKIPPED = 8
-# A signal goes unheard for so long; each look costs some 4 ms.
+# A signal goes unheard for so long; each look costs some milliseconds.
 _LOOK_EVERY_S = 1.0
 
 
